@@ -1,0 +1,27 @@
+# One place for the settings that every target of ours has.
+add_library(tenfold_settings INTERFACE)
+target_compile_options(tenfold_settings INTERFACE -Wall -Wextra -Werror)
+target_include_directories(tenfold_settings INTERFACE ${PROJECT_SOURCE_DIR})
+
+# tenfold_library(NAME SOURCES... PUBLIC libs... PRIVATE libs...)
+function(tenfold_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE tenfold_settings ${ARG_PRIVATE})
+endfunction()
+
+# tenfold_test(NAME SOURCES... LIBRARIES libs... [LABELS labels...] [TIMEOUT seconds])
+# One GoogleTest program, registered as one ctest test: starting LibTorch for every case would take longer than the cases.
+function(tenfold_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE tenfold_settings ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
+    ENVIRONMENT "TENFOLD_SOURCE_DIR=${PROJECT_SOURCE_DIR};TENFOLD_BIN_DIR=${PROJECT_BINARY_DIR}/bin")
+endfunction()

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "db/store.h"
+
+namespace tenfold {
+
+struct AddTrainSteps { RowId fit; std::vector<TrainStepRow> rows; };
+struct AddTttSteps { RowId trial; std::vector<TttStepRow> rows; };
+struct AddEvaluations { UnitKind kind; RowId unit; std::vector<EvaluationRow> rows; };
+struct AddEvent { std::optional<RowId> trial; std::string kind, detail; };
+// The attempt's row id is needed by later commands before the writer has made it, so the submitter names it
+// by a key of its own; CheckpointRecord::attempt and AttemptEnd::attempt carry that key.
+struct BeginAttempt { std::uint64_t key; AttemptStart start; };
+
+using StoreCommand =
+    std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddEvent, CheckpointRecord, AttemptEnd>;
+
+// The store's one thread. Commands are applied in the order of submission, many in one transaction (FULL
+// durability is paid once per commit); superseded checkpoint files are deleted after the commit that made them so.
+class StoreWriter {
+ public:
+  explicit StoreWriter(Store store);
+  ~StoreWriter();  // commits what was submitted; errors are lost here: call flush() first
+  // Returns the command's ticket, from 1. Throws the writer's Error when an earlier command failed.
+  std::uint64_t submit(StoreCommand command);
+  std::uint64_t committed() const;  // every ticket up to this one is durable
+  std::size_t queued_bytes() const;  // for back-pressure
+  void flush();                      // until everything submitted is durable
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tenfold

@@ -1,0 +1,192 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+// The experiment file as typed structs: a section of the YAML is a struct, a key is a member of the
+// same name, and the initialiser is the default. The list of fields with their documentation and
+// allowed values is in spec_fields.h; reading, writing, schema, sweep and identity are made from it.
+namespace tenfold {
+
+// A distribution shift applied to the held-out fold only, before normalisation.
+struct ShiftSpec {
+  std::string kind = "none";  // none gaussian_noise contrast blur translate feature_dropout rotate
+  int severity = 3;           // 1..5
+  bool operator==(const ShiftSpec&) const = default;
+};
+
+struct DatasetSpec {
+  std::string kind;    // digits csv npy npz idx synthetic
+  std::string path;    // csv, npz: the file; npy, idx: the samples file
+  std::string labels;  // npy, idx: the labels file
+  std::string groups;  // npy: the groups file (optional)
+  std::string samples_key = "x";  // npz: names of the arrays
+  std::string labels_key = "y";
+  std::string groups_key;          // npz: empty for none
+  std::string label_column;        // csv
+  std::string group_column;        // csv: empty for none
+  std::string fold_column;         // csv: the column of `folds: {kind: predefined}`
+  std::vector<std::string> categorical_columns;  // csv: one-hot; text columns are found by themselves
+  std::vector<std::string> ignore_columns;       // csv
+  std::string missing = "error";   // csv: error names the line; drop leaves the row out
+  std::string normalisation = "standard";  // standard minmax none; fitted on the training part of a fold
+  int samples = 1000;              // synthetic: Gaussian classes
+  int features = 20;
+  int classes = 3;
+  int group_count = 0;
+  double separation = 2.0;         // distance of the class means in standard deviations
+  std::uint64_t seed = 0;
+  ShiftSpec shift;
+  bool operator==(const DatasetSpec&) const = default;
+};
+
+struct FoldSpec {
+  // kfold stratified group stratified_group repeated leave_one_group_out held_out_class predefined
+  std::string kind = "stratified";
+  int k = 5;
+  int repeats = 1;
+  std::uint64_t seed = 0;
+  double validation = 0.0;  // share of the training part, for early stopping and plateau schedules
+  bool operator==(const FoldSpec&) const = default;
+};
+
+struct ModelSpec {
+  std::string kind = "mlp";            // mlp cnn
+  std::vector<int> hidden = {128, 128};  // widths of the hidden linear layers
+  std::string norm = "layer";          // layer batch none
+  std::string activation = "relu";     // relu gelu tanh
+  double dropout = 0.0;
+  std::vector<int> channels = {16, 32};  // cnn: output channels of the convolutions
+  int kernel_size = 3;                   // cnn: odd
+  bool operator==(const ModelSpec&) const = default;
+};
+
+struct OptimizerSpec {
+  std::string kind = "adamw";  // sgd adam adamw
+  double lr = 1e-3;
+  double weight_decay = 0.01;
+  double momentum = 0.9;  // sgd
+  bool nesterov = false;  // sgd
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  bool operator==(const OptimizerSpec&) const = default;
+};
+
+// The learning rate over updates (training) or passes (adaptation). `schedule: cosine` is short for
+// `schedule: {kind: cosine}`.
+struct ScheduleSpec {
+  std::string kind = "constant";  // constant cosine step plateau
+  int warmup_steps = 0;           // linear from 0, before any kind
+  double min_lr = 0.0;
+  int step_size = 1000;           // step: multiply by factor every step_size
+  double factor = 0.1;            // step, plateau
+  int patience = 10;              // plateau: epochs (training, on validation loss) or passes (adaptation, on total)
+  double threshold = 1e-4;        // plateau: relative improvement that counts
+  bool operator==(const ScheduleSpec&) const = default;
+};
+
+struct EarlyStoppingSpec {
+  int patience = 0;  // evaluations of the validation part without improvement; 0: off
+  double min_delta = 0.0;
+  bool operator==(const EarlyStoppingSpec&) const = default;
+};
+
+struct TrainSpec {
+  int epochs = 20;
+  std::optional<int> steps;             // instead of epochs: optimizer updates
+  int batch_size = 32;
+  OptimizerSpec optimizer;
+  ScheduleSpec schedule;
+  std::optional<double> clip_norm;
+  double label_smoothing = 0.0;
+  EarlyStoppingSpec early_stopping;
+  std::optional<int> eval_every_steps;  // validation part; default: once an epoch
+  bool operator==(const TrainSpec&) const = default;
+};
+
+// Optimizer of adaptation. Unset values take the default of the method (ttt_defaults in spec.cpp).
+struct TttOptimizerSpec {
+  std::optional<std::string> kind;
+  std::optional<double> weight_decay;
+  double momentum = 0.9;
+  bool nesterov = false;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  bool operator==(const TttOptimizerSpec&) const = default;
+};
+
+// diversity weight min(w + slope (target - h), max) where h = H(pbar)/log C < target
+struct AdaptiveWeightSpec {
+  bool enabled = false;
+  double target = 0.85;
+  double slope = 0.5;
+  double max = 0.3;
+  bool operator==(const AdaptiveWeightSpec&) const = default;
+};
+
+struct TttStopSpec {
+  double collapse_below = 0.0;  // stop when h of a whole pass falls below; 0: off (the field uses 0.8)
+  int patience = 0;             // passes without improvement of the total; 0: off
+  double min_delta = 1e-5;
+  int after = 20;               // passes before `patience` counts
+  bool operator==(const TttStopSpec&) const = default;
+};
+
+// Test-time adaptation on the unlabelled held-out fold (Sun et al. 2020; Wang et al. 2021). Optional
+// values take the default of the method when the configuration is resolved.
+struct TttSpec {
+  std::string method = "entropy_diversity";  // source bn tent shot_im entropy_diversity
+  double diversity_weight = 0.15;
+  std::optional<int> steps;       // passes over the adaptation set
+  std::optional<int> batch_size;
+  std::optional<double> lr;
+  std::optional<std::vector<std::string>> parameters;  // all norm last:N first:N layers:[i,j] or name patterns
+  std::optional<int> query_size;  // samples of the held-out fold; 0 means all of it
+  TttOptimizerSpec optimizer;
+  std::optional<ScheduleSpec> schedule;
+  std::optional<double> clip_norm;  // 0: none
+  std::optional<std::string> mode;  // train eval: dropout on or off
+  std::optional<std::string> reset; // fold batch
+  std::optional<bool> shuffle;      // a new order of the adaptation set each pass
+  AdaptiveWeightSpec adaptive_weight;
+  TttStopSpec stop;
+  std::optional<int> eval_every_steps;  // metrics on the held-out fold while adapting
+  bool operator==(const TttSpec&) const = default;
+};
+
+struct ResourcesSpec {
+  std::string device = "auto";  // auto cpu cuda
+  int slots = 0;                // 0: the GPUs, or else the cores
+  int max_array = 0;            // members computed as one; 0: by device
+  bool operator==(const ResourcesSpec&) const = default;
+};
+
+struct CheckpointSpec {
+  double every_s = 30;
+  std::optional<int> every_steps;
+  int keep = 2;
+  std::optional<int> keep_every_steps;  // history kept beside the newest
+  bool operator==(const CheckpointSpec&) const = default;
+};
+
+struct ExperimentSpec {
+  std::string name;
+  std::uint64_t seed = 0;
+  DatasetSpec dataset;
+  FoldSpec folds;
+  ModelSpec model;
+  TrainSpec train;
+  TttSpec ttt;
+  std::vector<std::string> metrics = {"accuracy", "nll", "ece"};
+  bool deterministic = false;  // convolutions by im2col: the same bits whatever the array, slower
+  int retries = 2;             // of a trial's failed attempts
+  ResourcesSpec resources;
+  CheckpointSpec checkpoint;
+  bool operator==(const ExperimentSpec&) const = default;
+};
+
+}  // namespace tenfold
