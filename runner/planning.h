@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "experiments/experiment.h"
+#include "experiments/plan.h"
+
+namespace tenfold {
+
+// An experiment file with its datasets looked at: everything known before anything runs.
+struct PreparedExperiment {
+  Experiment experiment;
+  Plan plan;
+};
+
+// Reads the file, loads each distinct dataset, writes its cache (datasets/dataset.h), makes the splits, checks model
+// and adaptation against the samples (parameter patterns, image models, bn without batch norm).
+PreparedExperiment prepare_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
+                                      bool share_fits);
+
+}  // namespace tenfold

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace tenfold {
+
+// What the coordinator tells the front process twice a second, and what `status` shows.
+struct ProgressSnapshot {
+  std::int64_t fits_total = 0, fits_done = 0;
+  std::int64_t trials_total = 0, trials_done = 0, trials_failed = 0;
+  std::int64_t arrays_running = 0;
+  std::int64_t slots = 0;
+  double updates_per_s = 0;  // member updates, all slots
+  double eta_s = -1;         // -1: not known yet
+  double total = 0, entropy = 0, diversity = 0;  // latest adaptation losses; NaN before the first
+  double elapsed_s = 0;
+};
+
+std::string encode(const ProgressSnapshot& snapshot);  // JSON
+ProgressSnapshot decode_snapshot(const std::string& json);
+
+// Draws snapshots: on a terminal one bar rewritten in place (its width asked each time), in a log one line a minute.
+class ProgressView {
+ public:
+  ProgressView(int fd, bool quiet);  // fd: usually stderr; decides by isatty
+  ~ProgressView();                   // ends the bar's line
+  void show(const ProgressSnapshot& snapshot);
+  void note(const std::string& line);  // a line above the bar: a retry, a drain, a lost worker
+
+ private:
+  int fd_;
+  bool terminal_;
+  bool quiet_;
+  bool drawn_ = false;
+  std::chrono::steady_clock::time_point last_line_{};
+};
+
+// One line without control characters, at most `width` columns.
+std::string progress_line(const ProgressSnapshot& snapshot, int width);
+
+}  // namespace tenfold
