@@ -12,8 +12,8 @@ struct ProgressSnapshot {
   std::int64_t trials_total = 0, trials_done = 0, trials_failed = 0;
   std::int64_t arrays_running = 0;
   std::int64_t slots = 0;
-  double updates_per_s = 0;  // member updates, all slots
-  double eta_s = -1;         // -1: not known yet
+  double updates_per_s = 0;                      // member updates, all slots
+  double eta_s = -1;                             // -1: not known yet
   double total = 0, entropy = 0, diversity = 0;  // latest adaptation losses; NaN before the first
   double elapsed_s = 0;
 };
@@ -27,13 +27,14 @@ class ProgressView {
   ProgressView(int fd, bool quiet);  // fd: usually stderr; decides by isatty
   ~ProgressView();                   // ends the bar's line
   void show(const ProgressSnapshot& snapshot);
-  void note(const std::string& line);  // a line above the bar: a retry, a drain, a lost worker
+  void note(const std::string& line);  // a line above the bar, also when quiet: a retry, a drain, a lost worker
 
  private:
   int fd_;
   bool terminal_;
   bool quiet_;
-  bool drawn_ = false;
+  bool drawn_ = false;     // the cursor stands at the end of a bar
+  bool finished_ = false;  // a log has its closing line
   std::chrono::steady_clock::time_point last_line_{};
 };
 
