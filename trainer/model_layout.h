@@ -35,15 +35,34 @@ struct ModelLayout {
   std::int64_t parameter_count() const;
 };
 
+// Parameters, in this order: for every hidden linear layer i `layers.<i>.linear.weight` [in, out] and `.bias` [out];
+// for every convolution `layers.<i>.conv.weight` [out, in, k, k] and `.bias` [out]; each followed, unless norm is none,
+// by `layers.<i>.norm.weight` and `.norm.bias` [out] (and buffers `layers.<i>.norm.running_mean`, `.running_var` [out]
+// where norm is batch); at last `head.weight` [in, classes] and `head.bias` [classes]. A cnn is its convolutions
+// ("same" padding, norm, activation, 2x2 max pool as long as height and width are at least 2), flattened, then an mlp.
+// Its `layer` norm is over (channels, height, width) of one sample, with one weight and bias per channel.
 // sample_shape: (features), or (channels, height, width); an mlp flattens, a cnn wants the latter. Throws
 // Error(config) where the model cannot take the samples.
 ModelLayout model_layout(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape, int classes);
 
+// One convolution of a cnn and the pool behind it. Height and width are those of the convolution's input and output.
+struct ConvolutionInfo {
+  int in_channels, out_channels, kernel_size;
+  std::int64_t height, width;
+  bool pooled;  // 2x2 max pool, stride 2, an odd last row or column left out
+  std::int64_t out_height, out_width;
+};
+std::vector<ConvolutionInfo> convolutions(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape);
+
+// Widths around the linear layers: inputs of the first one (flattened), spec.hidden, classes.
+std::vector<std::int64_t> linear_widths(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape,
+                                        int classes);
+
 // Which parameters adapt. Each pattern adds some: all; norm (weights and biases of norm layers); last:N and
 // first:N (layers); body (all layers but the head); layers:[i, j] (negative from the end); anything else is a
-// name pattern with * and ?. Throws Error(config) for a pattern that selects nothing.
+// name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or names a layer that is not there.
 std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns);
 
-std::int64_t selected_count(const ModelLayout& layout, const std::vector<bool>& selected);
+std::int64_t selected_count(const ModelLayout& layout, const std::vector<bool>& selected);  // values, not tensors
 
 }  // namespace tenfold

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "experiments/records.h"
@@ -20,13 +21,13 @@ enum class FrameType : std::uint16_t {
   shutdown = 3,  // finish nothing, exit
   alive = 4,     // the worker lives; a trainer that hears nothing for 15 s exits
   // from the trainer
-  ready = 16,       // JSON {pid, device, torch, memory_bytes}: waiting for jobs
-  heartbeat = 17,   // JSON Progress, once a second, from a thread of its own
-  rows = 18,        // RowBlockHeader and rows
-  checkpoint = 19,  // JSON CheckpointNotice: the file is on disk and covers all rows sent before
-  member_done = 20, // JSON MemberOutcome, after the member's last rows
-  job_done = 21,    // JSON {}: every member has had its outcome
-  failure = 22,     // JSON {kind, reason}: the array as a whole failed (out of memory, bad dataset)
+  ready = 16,        // JSON {pid, device, torch, memory_bytes}: waiting for jobs
+  heartbeat = 17,    // JSON Progress, once a second, from a thread of its own
+  rows = 18,         // RowBlockHeader and rows
+  checkpoint = 19,   // JSON CheckpointNotice: the file is on disk and covers all rows sent before
+  member_done = 20,  // JSON MemberOutcome, after the member's last rows
+  job_done = 21,     // JSON {}: every member has had its outcome
+  failure = 22,      // JSON {kind, reason}: the array as a whole failed (out of memory, bad dataset)
 };
 
 inline constexpr std::uint16_t kProtocolVersion = 1;
@@ -47,8 +48,12 @@ struct Frame {
   std::string payload;
 };
 
-// Header and payload as bytes.
+// Bytes that a frame of this type may carry. Throws Error(communication) on an unknown type.
+std::size_t max_payload_bytes(FrameType type);
+
+// Header and payload as bytes. Throws Error(communication) when the payload is over the type's limit.
 std::string encode_frame(FrameType type, std::uint64_t attempt, std::string_view payload);
+void append_frame(std::string& bytes, FrameType type, std::uint64_t attempt, std::string_view payload);
 
 // Takes bytes as they come, gives whole frames. Throws Error(communication) on a wrong version, an unknown type or
 // a length over the type's limit, before anything is allocated.
@@ -56,6 +61,7 @@ class FrameParser {
  public:
   void feed(std::span<const char> bytes);
   std::optional<Frame> next();
+  std::size_t pending_bytes() const { return buffer_.size() - consumed_; }  // fed, not given yet
 
  private:
   std::string buffer_;
@@ -89,6 +95,11 @@ struct RowBlock {
 };
 RowBlock decode_rows(std::string_view payload);  // throws Error(communication) when sizes disagree
 
+// Rows of `row_bytes` that fit one rows frame.
+constexpr std::size_t max_rows_per_block(std::size_t row_bytes) {
+  return (kMaxRowBlockBytes - sizeof(FrameHeader) - sizeof(RowBlockHeader)) / row_bytes;
+}
+
 enum class Stage { fit, adapt };
 
 // A checkpoint as the store knows it: one member of a stacked safetensors file.
@@ -101,12 +112,12 @@ struct CheckpointRef {
 };
 
 struct JobMember {
-  std::int64_t unit = 0;         // row id of the fit or trial
+  std::int64_t unit = 0;           // row id of the fit or trial
   std::int32_t configuration = 0;  // index into ArrayJob::configurations
   std::int32_t repeat = 0;
   std::int32_t fold = 0;
-  std::optional<CheckpointRef> resume;   // all members of an array resume from the same step, or none does
-  std::optional<CheckpointRef> fit;      // adapt: the trained parameters
+  std::optional<CheckpointRef> resume;  // all members of an array resume from the same step, or none does
+  std::optional<CheckpointRef> fit;     // adapt: the trained parameters
 };
 
 struct ArrayJob {
@@ -116,8 +127,8 @@ struct ArrayJob {
   std::string fingerprint;        // of the dataset, hex
   std::string checkpoint_folder;  // files are named <array>-<attempt>-<step>.safetensors
   std::string cache_folder;
-  std::string array;              // name for files and logs
-  bool empty = false;             // benchmarks: answer at once, compute nothing
+  std::string array;   // name for files and logs
+  bool empty = false;  // benchmarks: answer at once, compute nothing
 };
 
 struct CheckpointNotice {
@@ -125,8 +136,8 @@ struct CheckpointNotice {
   std::int64_t step = 0;
   std::string sha256;
   std::int64_t bytes = 0;
-  bool last = false;                   // fit: the trained parameters, which trials start from
-  std::vector<std::int32_t> members;   // array_index of the i-th is i
+  bool last = false;                  // fit: the trained parameters, which trials start from
+  std::vector<std::int32_t> members;  // array_index of the i-th is i
 };
 
 struct MemberOutcome {
@@ -135,25 +146,41 @@ struct MemberOutcome {
   std::string reason;
   bool retry = true;  // failed: whether another attempt could end differently (a NaN comes back)
   std::int64_t steps = 0;
-  double wall_s = 0;               // the member's share of the array's time
+  double wall_s = 0;  // the member's share of the array's time
   std::int64_t peak_memory_bytes = 0;
 };
 
 struct Progress {
-  std::int64_t step = 0;       // of the current job
-  std::int64_t steps = 0;      // in all
-  double updates_per_s = 0;    // member updates
+  std::int64_t step = 0;                         // of the current job
+  std::int64_t steps = 0;                        // in all
+  double updates_per_s = 0;                      // member updates
   double total = 0, entropy = 0, diversity = 0;  // latest, mean over members; NaN in a fit but for total = loss
 };
 
-// JSON of the structs above. Decoding throws Error(communication) on anything malformed.
+struct ReadyNotice {
+  std::int64_t pid = 0;
+  std::string device;             // what the trainer computes on, as a person would name it
+  std::string torch;              // version
+  std::int64_t memory_bytes = 0;  // that arrays may use: of the GPU, or of the host
+};
+
+struct FailureNotice {
+  std::string kind;  // to_string(ErrorKind)
+  std::string reason;
+};
+
+// JSON of the structs above; a NaN is null. Decoding throws Error(communication) on anything malformed.
 std::string encode(const ArrayJob& job);
 std::string encode(const CheckpointNotice& notice);
 std::string encode(const MemberOutcome& outcome);
 std::string encode(const Progress& progress);
+std::string encode(const ReadyNotice& notice);
+std::string encode(const FailureNotice& notice);
 ArrayJob decode_job(std::string_view json);
 CheckpointNotice decode_checkpoint(std::string_view json);
 MemberOutcome decode_outcome(std::string_view json);
 Progress decode_progress(std::string_view json);
+ReadyNotice decode_ready(std::string_view json);
+FailureNotice decode_failure(std::string_view json);
 
 }  // namespace tenfold

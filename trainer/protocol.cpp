@@ -1,0 +1,378 @@
+#include "trainer/protocol.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "experiments/error.h"
+#include "experiments/metric.h"
+
+namespace tenfold {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMaxNoticeBytes = std::size_t{1} << 20;
+constexpr std::size_t kMaxReasonBytes = 16 * 1024;
+
+[[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::communication, what); }
+
+std::size_t payload_limit(std::uint16_t type) {
+  switch (static_cast<FrameType>(type)) {
+    case FrameType::job:
+    case FrameType::checkpoint:
+      return kMaxFrameBytes;
+    case FrameType::rows:
+      return kMaxRowBlockBytes - sizeof(FrameHeader);
+    case FrameType::drain:
+    case FrameType::shutdown:
+    case FrameType::alive:
+    case FrameType::ready:
+    case FrameType::heartbeat:
+    case FrameType::member_done:
+    case FrameType::job_done:
+    case FrameType::failure:
+      return kMaxNoticeBytes;
+  }
+  fail("a frame of unknown type " + std::to_string(type) + " (the programs are of different versions, or the " +
+       "connection is damaged)");
+}
+
+void check_header(const FrameHeader& header) {
+  if (header.version != kProtocolVersion)
+    fail("a frame of protocol version " + std::to_string(header.version) + "; this program speaks version " +
+         std::to_string(kProtocolVersion) + ": use tenfold and tenfold-trainer of one build");
+  const std::size_t limit = payload_limit(header.type);
+  if (header.length > limit)
+    fail("a frame of type " + std::to_string(header.type) + " with " + std::to_string(header.length) +
+         " bytes; the limit is " + std::to_string(limit));
+}
+
+// ---- JSON, read strictly: a field that is missing, of another type or out of range is an error.
+
+const json& field(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end()) fail(std::string("a message without its field '") + key + "'");
+  return *found;
+}
+
+template <class Integer>
+Integer integer(const json& object, const char* key) {
+  const json& value = field(object, key);
+  if (!value.is_number_integer()) fail(std::string("field '") + key + "' of a message is not an integer");
+  if (value.is_number_unsigned() &&
+      value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<Integer>::max()))
+    fail(std::string("field '") + key + "' of a message is out of range");
+  const auto wide = value.get<std::int64_t>();
+  if (wide < std::numeric_limits<Integer>::min() || wide > std::numeric_limits<Integer>::max())
+    fail(std::string("field '") + key + "' of a message is out of range");
+  return static_cast<Integer>(wide);
+}
+
+double number(const json& object, const char* key) {
+  const json& value = field(object, key);
+  if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
+  if (!value.is_number()) fail(std::string("field '") + key + "' of a message is not a number");
+  return value.get<double>();
+}
+
+bool boolean(const json& object, const char* key) {
+  const json& value = field(object, key);
+  if (!value.is_boolean()) fail(std::string("field '") + key + "' of a message is neither true nor false");
+  return value.get<bool>();
+}
+
+std::string text(const json& object, const char* key) {
+  const json& value = field(object, key);
+  if (!value.is_string()) fail(std::string("field '") + key + "' of a message is not a text");
+  return value.get<std::string>();
+}
+
+const json& list(const json& object, const char* key) {
+  const json& value = field(object, key);
+  if (!value.is_array()) fail(std::string("field '") + key + "' of a message is not a list");
+  return value;
+}
+
+json parse_object(std::string_view bytes, const char* what) {
+  json parsed = json::parse(bytes, nullptr, false);
+  if (!parsed.is_object()) fail(std::string("a message that should be ") + what + " is not a JSON object");
+  return parsed;
+}
+
+// `json` and null for NaN and infinities, which JSON cannot say.
+json finite_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
+
+// Reasons come from libraries and may hold any bytes; they are for people, so what is no UTF-8 is replaced.
+std::string dump_for_people(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+// Paths must arrive as they were sent.
+std::string dump_exactly(const json& value) {
+  try {
+    return value.dump();
+  } catch (const json::exception&) {
+    throw Error(
+        ErrorKind::config,
+        "a path or name is not valid UTF-8 and cannot be sent to the trainer: rename the folder or use another");
+  }
+}
+
+std::string shortened(const std::string& reason) {
+  return reason.size() <= kMaxReasonBytes ? reason : reason.substr(0, kMaxReasonBytes) + " ...";
+}
+
+json to_json(const CheckpointRef& ref) {
+  return {{"path", ref.path}, {"array_index", ref.array_index}, {"step", ref.step}, {"sha256", ref.sha256}};
+}
+
+std::optional<CheckpointRef> checkpoint_ref(const json& member, const char* key) {
+  const auto found = member.find(key);
+  if (found == member.end() || found->is_null()) return std::nullopt;
+  if (!found->is_object()) fail(std::string("field '") + key + "' of a job is not a checkpoint");
+  return CheckpointRef{text(*found, "path"), integer<std::int64_t>(*found, "array_index"),
+                       integer<std::int64_t>(*found, "step"), text(*found, "sha256")};
+}
+
+JobMember job_member(const json& value, std::size_t configurations) {
+  if (!value.is_object()) fail("a job with a member that is not an object");
+  JobMember member;
+  member.unit = integer<std::int64_t>(value, "unit");
+  member.configuration = integer<std::int32_t>(value, "configuration");
+  if (member.configuration < 0 || static_cast<std::size_t>(member.configuration) >= configurations)
+    fail("a job with a member of configuration " + std::to_string(member.configuration) + " of " +
+         std::to_string(configurations));
+  member.repeat = integer<std::int32_t>(value, "repeat");
+  member.fold = integer<std::int32_t>(value, "fold");
+  member.resume = checkpoint_ref(value, "resume");
+  member.fit = checkpoint_ref(value, "fit");
+  return member;
+}
+
+template <class Row>
+std::vector<Row> unpack(std::string_view bytes, std::uint32_t count) {
+  if (bytes.size() != std::uint64_t{count} * sizeof(Row))
+    fail("a block of " + std::to_string(count) + " rows with " + std::to_string(bytes.size()) + " bytes instead of " +
+         std::to_string(std::uint64_t{count} * sizeof(Row)));
+  std::vector<Row> rows(count);
+  if (count > 0) std::memcpy(rows.data(), bytes.data(), bytes.size());
+  return rows;
+}
+
+}  // namespace
+
+std::size_t max_payload_bytes(FrameType type) { return payload_limit(static_cast<std::uint16_t>(type)); }
+
+void append_frame(std::string& bytes, FrameType type, std::uint64_t attempt, std::string_view payload) {
+  const std::size_t limit = max_payload_bytes(type);
+  if (payload.size() > limit)
+    fail("a message of " + std::to_string(payload.size()) + " bytes is over its limit of " + std::to_string(limit));
+  const FrameHeader header{static_cast<std::uint32_t>(payload.size()), kProtocolVersion,
+                           static_cast<std::uint16_t>(type), attempt};
+  bytes.append(reinterpret_cast<const char*>(&header), sizeof header);
+  bytes.append(payload);
+}
+
+std::string encode_frame(FrameType type, std::uint64_t attempt, std::string_view payload) {
+  std::string bytes;
+  bytes.reserve(sizeof(FrameHeader) + std::min(payload.size(), kMaxFrameBytes));
+  append_frame(bytes, type, attempt, payload);
+  return bytes;
+}
+
+void FrameParser::feed(std::span<const char> bytes) {
+  // Moving the rest to the front only once it is the smaller half keeps the work linear in what is fed.
+  if (consumed_ == buffer_.size()) {
+    buffer_.clear();
+    consumed_ = 0;
+  } else if (consumed_ > buffer_.size() / 2) {
+    buffer_.erase(0, consumed_);
+    consumed_ = 0;
+  }
+  buffer_.append(bytes.data(), bytes.size());
+}
+
+std::optional<Frame> FrameParser::next() {
+  if (pending_bytes() < sizeof(FrameHeader)) return std::nullopt;
+  FrameHeader header;
+  std::memcpy(&header, buffer_.data() + consumed_, sizeof header);
+  check_header(header);
+  if (pending_bytes() < sizeof header + header.length) return std::nullopt;
+  Frame frame{static_cast<FrameType>(header.type), header.attempt,
+              buffer_.substr(consumed_ + sizeof header, header.length)};
+  consumed_ += sizeof header + header.length;
+  return frame;
+}
+
+RowBlock decode_rows(std::string_view payload) {
+  RowBlock block;
+  if (payload.size() < sizeof block.header) fail("a block of rows that ends inside its header");
+  // The kind is read as a number first: an enum must not hold a value that is none of its own.
+  std::uint32_t words[4];
+  static_assert(sizeof words == sizeof(RowBlockHeader));
+  std::memcpy(words, payload.data(), sizeof words);
+  if (words[0] > static_cast<std::uint32_t>(RowKind::evaluation) || words[3] != 0)
+    fail("a block of rows of unknown kind " + std::to_string(words[0]));
+  block.header = {static_cast<RowKind>(words[0]), words[1], words[2], words[3]};
+  const std::string_view rows = payload.substr(sizeof words);
+  switch (block.header.kind) {
+    case RowKind::train_step:
+      block.train_steps = unpack<TrainStepRow>(rows, block.header.count);
+      break;
+    case RowKind::ttt_step:
+      block.ttt_steps = unpack<TttStepRow>(rows, block.header.count);
+      break;
+    case RowKind::evaluation: {
+      const std::size_t phase_at = offsetof(EvaluationRow, phase);
+      for (std::size_t row = 0; row + sizeof(EvaluationRow) <= rows.size(); row += sizeof(EvaluationRow))
+        if (static_cast<std::uint8_t>(rows[row + phase_at]) > static_cast<std::uint8_t>(Phase::after))
+          fail("an evaluation row of an unknown phase");
+      block.evaluations = unpack<EvaluationRow>(rows, block.header.count);
+      for (const EvaluationRow& row : block.evaluations)
+        if (row.metric < 0 || static_cast<std::size_t>(row.metric) >= metrics().size())
+          fail("an evaluation row of unknown metric " + std::to_string(row.metric));
+      break;
+    }
+  }
+  return block;
+}
+
+std::string encode(const ArrayJob& job) {
+  json members = json::array();
+  for (const JobMember& member : job.members) {
+    json value = {{"unit", member.unit},
+                  {"configuration", member.configuration},
+                  {"repeat", member.repeat},
+                  {"fold", member.fold}};
+    if (member.resume) value["resume"] = to_json(*member.resume);
+    if (member.fit) value["fit"] = to_json(*member.fit);
+    members.push_back(std::move(value));
+  }
+  return dump_exactly({{"stage", job.stage == Stage::fit ? "fit" : "adapt"},
+                       {"configurations", job.configurations},
+                       {"members", std::move(members)},
+                       {"fingerprint", job.fingerprint},
+                       {"checkpoint_folder", job.checkpoint_folder},
+                       {"cache_folder", job.cache_folder},
+                       {"array", job.array},
+                       {"empty", job.empty}});
+}
+
+ArrayJob decode_job(std::string_view bytes) {
+  const json value = parse_object(bytes, "a job");
+  ArrayJob job;
+  const std::string stage = text(value, "stage");
+  if (stage != "fit" && stage != "adapt") fail("a job of unknown stage '" + stage + "'");
+  job.stage = stage == "fit" ? Stage::fit : Stage::adapt;
+  for (const json& configuration : list(value, "configurations")) {
+    if (!configuration.is_string()) fail("a job with a configuration that is not a text");
+    job.configurations.push_back(configuration.get<std::string>());
+  }
+  const json& members = list(value, "members");
+  job.members.reserve(members.size());
+  for (const json& member : members) job.members.push_back(job_member(member, job.configurations.size()));
+  job.fingerprint = text(value, "fingerprint");
+  job.checkpoint_folder = text(value, "checkpoint_folder");
+  job.cache_folder = text(value, "cache_folder");
+  job.array = text(value, "array");
+  job.empty = boolean(value, "empty");
+  return job;
+}
+
+std::string encode(const CheckpointNotice& notice) {
+  return dump_exactly({{"path", notice.path},
+                       {"step", notice.step},
+                       {"sha256", notice.sha256},
+                       {"bytes", notice.bytes},
+                       {"last", notice.last},
+                       {"members", notice.members}});
+}
+
+CheckpointNotice decode_checkpoint(std::string_view bytes) {
+  const json value = parse_object(bytes, "a checkpoint notice");
+  CheckpointNotice notice;
+  notice.path = text(value, "path");
+  notice.step = integer<std::int64_t>(value, "step");
+  notice.sha256 = text(value, "sha256");
+  notice.bytes = integer<std::int64_t>(value, "bytes");
+  notice.last = boolean(value, "last");
+  for (const json& member : list(value, "members")) {
+    if (!member.is_number_integer()) fail("a checkpoint notice with a member that is not an integer");
+    const json wrapped = {{"member", member}};
+    notice.members.push_back(integer<std::int32_t>(wrapped, "member"));
+  }
+  return notice;
+}
+
+std::string encode(const MemberOutcome& outcome) {
+  return dump_for_people({{"member", outcome.member},
+                          {"status", to_string(outcome.status)},
+                          {"reason", shortened(outcome.reason)},
+                          {"retry", outcome.retry},
+                          {"steps", outcome.steps},
+                          {"wall_s", finite_or_null(outcome.wall_s)},
+                          {"peak_memory_bytes", outcome.peak_memory_bytes}});
+}
+
+MemberOutcome decode_outcome(std::string_view bytes) {
+  const json value = parse_object(bytes, "a member's outcome");
+  MemberOutcome outcome;
+  outcome.member = integer<std::int32_t>(value, "member");
+  const std::string status = text(value, "status");
+  bool known = false;
+  for (const TrialStatus candidate : {TrialStatus::done, TrialStatus::failed, TrialStatus::stopped})
+    if (status == to_string(candidate)) {
+      outcome.status = candidate;
+      known = true;
+    }
+  if (!known) fail("a member's outcome of unknown status '" + status + "'");
+  outcome.reason = text(value, "reason");
+  outcome.retry = boolean(value, "retry");
+  outcome.steps = integer<std::int64_t>(value, "steps");
+  outcome.wall_s = number(value, "wall_s");
+  outcome.peak_memory_bytes = integer<std::int64_t>(value, "peak_memory_bytes");
+  return outcome;
+}
+
+std::string encode(const Progress& progress) {
+  return json{{"step", progress.step},
+              {"steps", progress.steps},
+              {"updates_per_s", finite_or_null(progress.updates_per_s)},
+              {"total", finite_or_null(progress.total)},
+              {"entropy", finite_or_null(progress.entropy)},
+              {"diversity", finite_or_null(progress.diversity)}}
+      .dump();
+}
+
+Progress decode_progress(std::string_view bytes) {
+  const json value = parse_object(bytes, "a heartbeat");
+  return Progress{integer<std::int64_t>(value, "step"),
+                  integer<std::int64_t>(value, "steps"),
+                  number(value, "updates_per_s"),
+                  number(value, "total"),
+                  number(value, "entropy"),
+                  number(value, "diversity")};
+}
+
+std::string encode(const ReadyNotice& notice) {
+  return dump_for_people(
+      {{"pid", notice.pid}, {"device", notice.device}, {"torch", notice.torch}, {"memory_bytes", notice.memory_bytes}});
+}
+
+ReadyNotice decode_ready(std::string_view bytes) {
+  const json value = parse_object(bytes, "a ready notice");
+  return {integer<std::int64_t>(value, "pid"), text(value, "device"), text(value, "torch"),
+          integer<std::int64_t>(value, "memory_bytes")};
+}
+
+std::string encode(const FailureNotice& notice) {
+  return dump_for_people({{"kind", notice.kind}, {"reason", shortened(notice.reason)}});
+}
+
+FailureNotice decode_failure(std::string_view bytes) {
+  const json value = parse_object(bytes, "a failure notice");
+  return {text(value, "kind"), text(value, "reason")};
+}
+
+}  // namespace tenfold
