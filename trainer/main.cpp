@@ -1,0 +1,59 @@
+// tenfold-trainer: computes arrays for the worker that started it, until it is told to end.
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+
+#include "experiments/error.h"
+#include "trainer/engine.h"
+#include "trainer/fault_point.h"
+#include "trainer/session.h"
+#include "trainer/trainer_arguments.h"
+
+namespace tenfold {
+namespace {
+
+// What the host's memory allows this process: the machine's, or less inside a container or a SLURM job.
+std::int64_t host_memory_bytes() {
+  std::int64_t bytes = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::int64_t limit = 0;
+    if (std::ifstream(file) >> limit && limit > 0) bytes = std::min(bytes, limit);
+  }
+  return bytes;
+}
+
+int run(int argc, char** argv) {
+  const auto arguments = parse_trainer_arguments(argc, argv);
+  if (!arguments) return kExitDone;
+  die_with_parent(arguments->parent);
+  std::signal(SIGPIPE, SIG_IGN);
+  arm_faults_from_environment();
+  SessionOptions options = SessionOptions::from_environment();
+  options.parent = arguments->parent;
+  Session session(arguments->socket, options);
+  Engine engine(arguments->device, arguments->threads);
+  session.run(ReadyNotice{getpid(), engine.description(), TORCH_VERSION, host_memory_bytes()},
+              [&](const ArrayJob& job, Reporter& reporter) { engine.run(job, reporter); });
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace tenfold
+
+int main(int argc, char** argv) {
+  try {
+    return tenfold::run(argc, argv);
+  } catch (const tenfold::Error& error) {
+    std::fprintf(stderr, "tenfold-trainer: %s: %s\n", tenfold::to_string(error.kind()), error.what());
+    return tenfold::exit_code(error.kind());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tenfold-trainer: %s\n", error.what());
+    return tenfold::exit_code(tenfold::ErrorKind::internal);
+  }
+}
