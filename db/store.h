@@ -30,19 +30,19 @@ struct StoredCheckpoint {
 struct UnitState {
   RowId id = 0;
   TrialStatus status = TrialStatus::pending;
-  std::int32_t attempts = 0;                   // so far, of any outcome
-  std::vector<StoredCheckpoint> checkpoints;   // newest first
-  double expected_wall_s = 0;                  // from earlier attempts of the same array key; 0: unknown
+  std::int32_t attempts = 0;                  // so far, of any outcome
+  std::vector<StoredCheckpoint> checkpoints;  // newest first
+  double expected_wall_s = 0;                 // from earlier attempts of the same array key; 0: unknown
 };
 
 struct RegisteredPlan {
   RowId experiment = 0;
-  std::int64_t revision = 0;        // raised when the file's configurations change
-  bool existed = false;             // the experiment was in the store before
+  std::int64_t revision = 0;  // raised when the file's configurations change
+  bool existed = false;       // the experiment was in the store before
   std::int64_t new_configurations = 0;
   std::int64_t retired_configurations = 0;  // of earlier revisions, kept but no longer run
-  std::vector<UnitState> fits;    // as Plan::fits
-  std::vector<UnitState> trials;  // as Plan::trials
+  std::vector<UnitState> fits;              // as Plan::fits
+  std::vector<UnitState> trials;            // as Plan::trials
 };
 
 struct AttemptStart {
@@ -51,7 +51,7 @@ struct AttemptStart {
   std::int32_t number = 0;  // from 1, per unit
   std::int32_t rank = 0;
   std::string host;
-  std::int64_t pid = 0;     // of the trainer
+  std::int64_t pid = 0;  // of the trainer
   std::string device;
   std::int32_t slot = 0;
   std::string log;
@@ -108,8 +108,9 @@ class Store {
 
   const std::filesystem::path& file() const;
 
+  struct Impl;  // db/store_impl.h
+
  private:
-  struct Impl;
   explicit Store(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -11,13 +11,29 @@
 
 namespace tenfold {
 
-struct AddTrainSteps { RowId fit; std::vector<TrainStepRow> rows; };
-struct AddTttSteps { RowId trial; std::vector<TttStepRow> rows; };
-struct AddEvaluations { UnitKind kind; RowId unit; std::vector<EvaluationRow> rows; };
-struct AddEvent { std::optional<RowId> trial; std::string kind, detail; };
+struct AddTrainSteps {
+  RowId fit;
+  std::vector<TrainStepRow> rows;
+};
+struct AddTttSteps {
+  RowId trial;
+  std::vector<TttStepRow> rows;
+};
+struct AddEvaluations {
+  UnitKind kind;
+  RowId unit;
+  std::vector<EvaluationRow> rows;
+};
+struct AddEvent {
+  std::optional<RowId> trial;
+  std::string kind, detail;
+};
 // The attempt's row id is needed by later commands before the writer has made it, so the submitter names it
 // by a key of its own; CheckpointRecord::attempt and AttemptEnd::attempt carry that key.
-struct BeginAttempt { std::uint64_t key; AttemptStart start; };
+struct BeginAttempt {
+  std::uint64_t key;
+  AttemptStart start;
+};
 
 using StoreCommand =
     std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddEvent, CheckpointRecord, AttemptEnd>;
@@ -30,7 +46,7 @@ class StoreWriter {
   ~StoreWriter();  // commits what was submitted; errors are lost here: call flush() first
   // Returns the command's ticket, from 1. Throws the writer's Error when an earlier command failed.
   std::uint64_t submit(StoreCommand command);
-  std::uint64_t committed() const;  // every ticket up to this one is durable
+  std::uint64_t committed() const;   // every ticket up to this one is durable
   std::size_t queued_bytes() const;  // for back-pressure
   void flush();                      // until everything submitted is durable
 

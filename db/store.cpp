@@ -1,0 +1,251 @@
+#include "db/store.h"
+
+#include <utility>
+
+#include "db/schema.h"
+#include "db/store_impl.h"
+#include "experiments/metric.h"
+
+namespace tenfold {
+namespace {
+
+constexpr unsigned kPersistent = SQLITE_PREPARE_PERSISTENT;
+constexpr std::string_view kSelectCheckpoints = "SELECT id, step, history, path FROM checkpoint WHERE ";
+
+std::string checkpoints_of(const char* column) {
+  return std::string(kSelectCheckpoints) + column + " = ?1 ORDER BY step DESC, id DESC";
+}
+
+// NULL for NaN is SQLite's own rule; -1 is records.h's "does not count".
+void bind_count(Statement& statement, int index, std::int64_t count) {
+  if (count < 0)
+    statement.bind_null(index);
+  else
+    statement.bind(index, count);
+}
+
+}  // namespace
+
+StoreStatements::StoreStatements(Connection& c)
+    : insert_attempt(c,
+                     "INSERT INTO attempt(fit, trial, number, rank, host, pid, device, slot, log, started_at, "
+                     "resumed_from_step, outcome) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'running')",
+                     kPersistent),
+      end_attempt(c,
+                  "UPDATE attempt SET outcome = ?2, reason = ?3, wall_s = ?4, peak_memory_bytes = ?5, "
+                  "finished_at = ?6 WHERE id = ?1",
+                  kPersistent),
+      attempt_unit(c, "SELECT fit, trial FROM attempt WHERE id = ?1", kPersistent),
+      fit_status(c, "UPDATE fit SET status = ?2, reason = ?3 WHERE id = ?1", kPersistent),
+      trial_status(c, "UPDATE trial SET status = ?2, reason = ?3 WHERE id = ?1", kPersistent),
+      rewind_train(c, "DELETE FROM train_step WHERE fit = ?1 AND step > ?2", kPersistent),
+      rewind_fit_evaluation(c, "DELETE FROM fit_evaluation WHERE fit = ?1 AND step > ?2", kPersistent),
+      rewind_ttt(c, "DELETE FROM ttt_step WHERE trial = ?1 AND step > ?2", kPersistent),
+      rewind_evaluation(c, "DELETE FROM evaluation WHERE trial = ?1 AND step > ?2", kPersistent),
+      insert_train(c,
+                   "INSERT INTO train_step(fit, step, epoch, loss, lr, grad_norm, wall_s) "
+                   "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                   kPersistent),
+      insert_ttt(c,
+                 "INSERT INTO ttt_step(trial, step, total, entropy, diversity, diversity_weight, class_entropy, "
+                 "classes_predicted, max_class_share, grad_norm, lr, wall_s) "
+                 "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                 kPersistent),
+      insert_evaluation(c,
+                        "INSERT INTO evaluation(trial, phase, step, metric, value, hits, total) "
+                        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                        kPersistent),
+      insert_fit_evaluation(c,
+                            "INSERT INTO fit_evaluation(fit, phase, step, metric, value, hits, total) "
+                            "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                            kPersistent),
+      copy_fit_evaluation(c,
+                          "INSERT OR REPLACE INTO evaluation(trial, phase, step, metric, value, hits, total) "
+                          "SELECT ?1, phase, step, metric, value, hits, total FROM fit_evaluation WHERE fit = ?2 "
+                          "AND phase IN ('train', 'validation')",
+                          kPersistent),
+      trial_fit(c, "SELECT fit FROM trial WHERE id = ?1", kPersistent),
+      open_trial_of_fit(c, "SELECT 1 FROM trial WHERE fit = ?1 AND status IN ('pending', 'running', 'stopped') LIMIT 1",
+                        kPersistent),
+      fail_trials_of_fit(c,
+                         "UPDATE trial SET status = 'failed', reason = ?2 "
+                         "WHERE fit = ?1 AND status IN ('pending', 'running', 'stopped')",
+                         kPersistent),
+      done_fit(c, "SELECT 1 FROM fit WHERE id = ?1 AND status = 'done'", kPersistent),
+      checkpoints_of_fit(c, checkpoints_of("fit"), kPersistent),
+      checkpoints_of_trial(c, checkpoints_of("trial"), kPersistent),
+      insert_checkpoint(c,
+                        "INSERT INTO checkpoint(fit, trial, attempt, path, array_index, step, sha256, bytes, history, "
+                        "created_at) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                        kPersistent),
+      delete_checkpoint(c, "DELETE FROM checkpoint WHERE id = ?1", kPersistent),
+      path_in_use(c, "SELECT 1 FROM checkpoint WHERE path = ?1 LIMIT 1", kPersistent),
+      insert_event(c, "INSERT INTO event(at, trial, kind, detail) VALUES(?1, ?2, ?3, ?4)", kPersistent) {}
+
+Store::Impl::Impl(const std::filesystem::path& file) : connection(file, Connection::Access::read_write) {
+  // A cell of a commit that returned is on the disk, whatever happens next.
+  connection.execute("PRAGMA journal_mode = WAL");
+  connection.execute("PRAGMA synchronous = FULL");
+  connection.execute("PRAGMA foreign_keys = ON");
+  connection.execute("PRAGMA secure_delete = OFF");
+  connection.execute("PRAGMA cache_size = -32768");  // KiB
+  connection.execute("PRAGMA temp_store = MEMORY");
+  connection.execute("PRAGMA wal_autocheckpoint = 8192");  // pages: 32 MiB, so that a hot page is written back once
+  create_or_migrate(connection);
+  statements = std::make_unique<StoreStatements>(connection);
+}
+
+void Store::Impl::require_transaction(const char* what) const {
+  if (!in_transaction) throw Error(ErrorKind::internal, std::string("Store::") + what + " outside begin and commit");
+}
+
+void Store::Impl::set_status(UnitKind kind, RowId unit, TrialStatus status, const std::string& reason) {
+  Statement& update = kind == UnitKind::fit ? statements->fit_status : statements->trial_status;
+  update.bind(1, unit).bind(2, to_string(status));
+  if (reason.empty())
+    update.bind_null(3);
+  else
+    update.bind(3, reason);
+  update.run();
+}
+
+Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Store::Store(Store&&) noexcept = default;
+Store& Store::operator=(Store&&) noexcept = default;
+Store::~Store() = default;
+
+Store Store::open(const std::filesystem::path& file) { return Store(std::make_unique<Impl>(file)); }
+
+const std::filesystem::path& Store::file() const { return impl_->connection.file(); }
+
+void Store::begin() {
+  if (impl_->in_transaction) throw Error(ErrorKind::internal, "Store::begin inside a transaction");
+  impl_->connection.execute("BEGIN IMMEDIATE");
+  impl_->in_transaction = true;
+  impl_->now = utc_now();
+}
+
+void Store::commit() {
+  impl_->require_transaction("commit");
+  // Before the commit, so that a failure here undoes the whole; the list is given out after it.
+  const std::size_t before = impl_->superseded.size();
+  impl_->note_superseded();
+  try {
+    impl_->connection.execute("COMMIT");
+  } catch (...) {
+    impl_->superseded.resize(before);
+    throw;
+  }
+  impl_->in_transaction = false;
+}
+
+void Store::rollback() {
+  impl_->in_transaction = false;
+  impl_->dropped_paths.clear();
+  // A full disk makes SQLite roll back by itself; a second time would be an error.
+  if (sqlite3_get_autocommit(impl_->connection.handle()) == 0) impl_->connection.execute("ROLLBACK");
+}
+
+RowId Store::begin_attempt(const AttemptStart& start) {
+  impl_->require_transaction("begin_attempt");
+  StoreStatements& s = *impl_->statements;
+  const bool fit = start.kind == UnitKind::fit;
+  for (Statement* rewind :
+       {fit ? &s.rewind_train : &s.rewind_ttt, fit ? &s.rewind_fit_evaluation : &s.rewind_evaluation})
+    rewind->bind(1, start.unit).bind(2, start.resumed_from_step).run();
+  impl_->drop_checkpoints_after(start.kind, start.unit, start.resumed_from_step);
+  Statement& insert = s.insert_attempt;
+  insert.bind_null(fit ? 2 : 1).bind(fit ? 1 : 2, start.unit);
+  insert.bind(3, std::int64_t{start.number}).bind(4, std::int64_t{start.rank}).bind(5, start.host).bind(6, start.pid);
+  insert.bind(7, start.device).bind(8, std::int64_t{start.slot}).bind(9, start.log).bind(10, impl_->now);
+  if (start.resumed_from_step < 0)
+    insert.bind_null(11);
+  else
+    insert.bind(11, start.resumed_from_step);
+  insert.run();
+  const RowId attempt = impl_->connection.last_insert_id();
+  impl_->set_status(start.kind, start.unit, TrialStatus::running, "");
+  return attempt;
+}
+
+void Store::add_rows(RowId fit, std::span<const TrainStepRow> rows) {
+  impl_->require_transaction("add_rows");
+  Statement& insert = impl_->statements->insert_train;
+  insert.bind(1, fit);
+  for (const TrainStepRow& row : rows)
+    insert.bind(2, row.step)
+        .bind(3, row.epoch)
+        .bind(4, row.loss)
+        .bind(5, row.lr)
+        .bind(6, row.grad_norm)
+        .bind(7, row.wall_s)
+        .run();
+}
+
+void Store::add_rows(RowId trial, std::span<const TttStepRow> rows) {
+  impl_->require_transaction("add_rows");
+  Statement& insert = impl_->statements->insert_ttt;
+  insert.bind(1, trial);
+  for (const TttStepRow& row : rows) {
+    insert.bind(2, row.step).bind(3, row.total).bind(4, row.entropy).bind(5, row.diversity);
+    insert.bind(6, row.diversity_weight).bind(7, row.class_entropy).bind(8, row.classes_predicted);
+    insert.bind(9, row.max_class_share).bind(10, row.grad_norm).bind(11, row.lr).bind(12, row.wall_s).run();
+  }
+}
+
+void Store::add_rows(UnitKind kind, RowId unit, std::span<const EvaluationRow> rows) {
+  impl_->require_transaction("add_rows");
+  Statement& insert =
+      kind == UnitKind::fit ? impl_->statements->insert_fit_evaluation : impl_->statements->insert_evaluation;
+  const auto known = metrics();
+  for (const EvaluationRow& row : rows) {
+    if (row.metric < 0 || static_cast<std::size_t>(row.metric) >= known.size())
+      throw Error(ErrorKind::internal, "an evaluation row names metric " + std::to_string(row.metric) +
+                                           ", which this program does not have");
+    insert.bind(1, unit).bind(2, to_string(row.phase)).bind(3, row.step).bind(4, known[row.metric].name);
+    insert.bind(5, row.value);
+    bind_count(insert, 6, row.hits);
+    bind_count(insert, 7, row.total);
+    insert.run();
+  }
+}
+
+void Store::finish_attempt(const AttemptEnd& end) {
+  impl_->require_transaction("finish_attempt");
+  StoreStatements& s = *impl_->statements;
+  s.attempt_unit.bind(1, end.attempt);
+  if (!s.attempt_unit.next())
+    throw Error(ErrorKind::internal, "an attempt that never began was finished: " + std::to_string(end.attempt));
+  const UnitKind kind = s.attempt_unit.is_null(0) ? UnitKind::trial : UnitKind::fit;
+  const RowId unit = s.attempt_unit.integer(kind == UnitKind::fit ? 0 : 1);
+  s.attempt_unit.reset();
+
+  s.end_attempt.bind(1, end.attempt).bind(2, to_string(end.outcome)).bind(4, end.wall_s);
+  s.end_attempt.bind(5, end.peak_memory_bytes).bind(6, impl_->now);
+  if (end.reason.empty())
+    s.end_attempt.bind_null(3);
+  else
+    s.end_attempt.bind(3, end.reason);
+  s.end_attempt.run();
+  impl_->set_status(kind, unit, end.unit_status, end.unit_status == TrialStatus::failed ? end.reason : "");
+  if (kind == UnitKind::trial && end.unit_status == TrialStatus::done) {
+    s.trial_fit.bind(1, unit);
+    if (s.trial_fit.next() && !s.trial_fit.is_null(0)) {
+      const RowId fit = s.trial_fit.integer(0);
+      s.copy_fit_evaluation.bind(1, unit).bind(2, fit).run();
+    }
+    s.trial_fit.reset();
+  }
+  if (kind == UnitKind::fit && end.unit_status == TrialStatus::failed) {
+    const std::string reason = "its training failed: " + end.reason;
+    s.fail_trials_of_fit.bind(1, unit).bind(2, reason).run();
+  }
+  impl_->retire_checkpoints(kind, unit, end.unit_status);
+}
+
+void Store::add_event(std::optional<RowId> trial, const std::string& kind, const std::string& detail) {
+  impl_->require_transaction("add_event");
+  impl_->statements->insert_event.bind(1, impl_->now).bind(2, trial).bind(3, kind).bind(4, detail).run();
+}
+
+}  // namespace tenfold

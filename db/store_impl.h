@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "db/sqlite.h"
+#include "db/store.h"
+
+namespace tenfold {
+
+// Prepared once: the statements of the running sweep.
+struct StoreStatements {
+  explicit StoreStatements(Connection& connection);
+  Statement insert_attempt, end_attempt, attempt_unit;
+  Statement fit_status, trial_status;
+  Statement rewind_train, rewind_fit_evaluation, rewind_ttt, rewind_evaluation;
+  Statement insert_train, insert_ttt, insert_evaluation, insert_fit_evaluation;
+  Statement copy_fit_evaluation, trial_fit, open_trial_of_fit, fail_trials_of_fit, done_fit;
+  Statement checkpoints_of_fit, checkpoints_of_trial, insert_checkpoint, delete_checkpoint, path_in_use;
+  Statement insert_event;
+};
+
+struct Store::Impl {
+  explicit Impl(const std::filesystem::path& file);
+
+  Connection connection;
+  std::unique_ptr<StoreStatements> statements;
+  bool in_transaction = false;
+  std::string now;                         // of the transaction: one clock reading for all its rows
+  std::vector<std::string> dropped_paths;  // in this transaction; may still be used by other rows
+  std::vector<std::string> superseded;     // since take_superseded_checkpoints
+
+  void require_transaction(const char* what) const;
+  void set_status(UnitKind kind, RowId unit, TrialStatus status, const std::string& reason);
+
+  // checkpoints.cpp
+  struct CheckpointRow {
+    RowId id;
+    std::int64_t step;
+    bool history;
+    std::string path;
+  };
+  std::vector<CheckpointRow> checkpoint_rows(UnitKind kind, RowId unit);  // newest first
+  void drop_checkpoint(const CheckpointRow& row);
+  void drop_checkpoints_after(UnitKind kind, RowId unit, std::int64_t step);
+  void retire_checkpoints(UnitKind kind, RowId unit, TrialStatus status);
+  void note_superseded();
+  std::vector<StoredCheckpoint> stored_checkpoints(UnitKind kind, RowId unit);
+};
+
+}  // namespace tenfold
