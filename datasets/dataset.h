@@ -19,18 +19,18 @@ namespace tenfold {
 class Dataset {
  public:
   std::int64_t size() const { return static_cast<std::int64_t>(labels_.size()); }  // N
-  const std::vector<std::int64_t>& sample_shape() const { return sample_shape_; }   // (F) or (C, H, W)
-  std::int64_t features() const;                                                    // product of the sample shape
+  const std::vector<std::int64_t>& sample_shape() const { return sample_shape_; }  // (F) or (C, H, W)
+  std::int64_t features() const;                                                   // product of the sample shape
   int classes() const { return static_cast<int>(class_names_.size()); }
-  std::span<const float> samples() const { return samples_; }        // (N, features) row-major
+  std::span<const float> samples() const { return samples_; }  // (N, features) row-major
   std::span<const float> sample(std::int64_t i) const;
-  std::span<const std::int64_t> labels() const { return labels_; }   // (N) in [0, classes)
-  std::span<const std::int64_t> groups() const { return groups_; }   // (N) or empty
+  std::span<const std::int64_t> labels() const { return labels_; }            // (N) in [0, classes)
+  std::span<const std::int64_t> groups() const { return groups_; }            // (N) or empty
   std::span<const std::int64_t> given_folds() const { return given_folds_; }  // (N) or empty: predefined
   const std::vector<std::string>& class_names() const { return class_names_; }
-  const std::vector<bool>& one_hot() const { return one_hot_; }      // (features) or empty: none is
+  const std::vector<bool>& one_hot() const { return one_hot_; }  // (features) or empty: none is
   bool is_image() const { return sample_shape_.size() == 3; }
-  Digest fingerprint() const { return fingerprint_; }  // of shape, samples, labels, groups, given folds
+  Digest fingerprint() const { return fingerprint_; }  // of all of the above
 
   struct Parts {
     std::vector<std::int64_t> sample_shape;

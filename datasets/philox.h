@@ -48,7 +48,8 @@ struct RandomStream {
 
   RandomStream(std::uint64_t seed, Purpose purpose, int repeat, int fold, std::uint64_t site);
   PhiloxBlock block(std::uint64_t index) const {  // four words: numbers 4*index .. 4*index+3
-    return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), site_low, site_high}, key);
+    return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), site_low, site_high},
+                  key);
   }
   std::uint32_t word(std::uint64_t index) const { return block(index / 4)[index % 4]; }
 };
@@ -56,8 +57,9 @@ struct RandomStream {
 // [0, 1) with 24 bits; exact in float.
 constexpr float to_unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
-void fill_uniform(const RandomStream& stream, std::span<float> out);       // [0, 1)
-void fill_normal(const RandomStream& stream, std::span<float> out);        // Box-Muller on pairs of words
+void fill_words(const RandomStream& stream, std::span<std::uint32_t> out);  // out[i] = stream.word(i)
+void fill_uniform(const RandomStream& stream, std::span<float> out);        // [0, 1)
+void fill_normal(const RandomStream& stream, std::span<float> out);         // Box-Muller on pairs of words
 std::uint64_t random_below(const RandomStream& stream, std::uint64_t index, std::uint64_t bound);  // unbiased to 2^-32
 // A uniformly random order of 0..n-1 (Fisher-Yates over the stream).
 std::vector<std::int64_t> random_permutation(const RandomStream& stream, std::int64_t n);

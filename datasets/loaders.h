@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "datasets/dataset.h"
+#include "experiments/spec.h"
+
+// One function per `dataset.kind`; each lives in the file of its name. load_dataset() chooses.
+namespace tenfold {
+
+Dataset::Parts load_digits();
+Dataset::Parts load_csv(const DatasetSpec& spec);
+Dataset::Parts load_npy(const DatasetSpec& spec);
+Dataset::Parts load_npz(const DatasetSpec& spec);
+Dataset::Parts load_idx(const DatasetSpec& spec);
+Dataset::Parts load_synthetic(const DatasetSpec& spec);
+
+// What a Dataset promises, checked: sizes that agree, labels in range, finite samples. Throws Error(data).
+void validate_dataset(const Dataset& dataset);
+// Of shape, samples, labels, groups, given folds, one-hot mask and class names.
+Digest dataset_fingerprint(const Dataset& dataset);
+
+// Throws Error(data) naming the first sample and feature that is NaN or infinite.
+void require_finite(std::span<const float> samples, std::int64_t features, const std::string& name);
+
+// Number of elements of a shape. Throws Error(data) where a dimension is negative or the product above `limit`.
+std::int64_t checked_elements(std::span<const std::int64_t> shape, std::int64_t limit, const std::string& name);
+
+}  // namespace tenfold
