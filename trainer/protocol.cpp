@@ -25,7 +25,7 @@ std::size_t payload_limit(std::uint16_t type) {
     case FrameType::checkpoint:
       return kMaxFrameBytes;
     case FrameType::rows:
-      return kMaxRowBlockBytes - sizeof(FrameHeader);
+      return kMaxRowBlockBytes;
     case FrameType::drain:
     case FrameType::shutdown:
     case FrameType::alive:

@@ -308,7 +308,7 @@ void Session::keep_link() {
     if (now - last_heard_ > options_.alive_timeout)
       leave(exit_code(ErrorKind::communication),
             "nothing heard from the worker for " +
-                std::to_string(std::chrono::duration_cast<std::chrono::seconds>(now - last_heard_).count()) + " s");
+                std::to_string(std::chrono::duration_cast<milliseconds>(now - last_heard_).count()) + " ms");
     if (options_.parent > 0 && getppid() != options_.parent)
       leave(exit_code(ErrorKind::communication), "the worker has ended");
     if (now >= next_beat) {
