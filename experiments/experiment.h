@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,19 +31,23 @@ class Experiment {
                           const std::vector<std::string>& overrides = {});
 
   const std::string& name() const { return base_.name; }
-  const std::string& text() const { return text_; }       // the file as read
+  const std::string& text() const { return text_; }  // the file as read
   const std::string& file() const { return file_; }
-  const ExperimentSpec& base() const { return base_; }    // without the sweep, defaults resolved
+  const ExperimentSpec& base() const { return base_; }  // without the sweep, defaults resolved
   const std::vector<Configuration>& configurations() const { return configurations_; }
   // The whole specification of one configuration, method defaults filled in.
   ExperimentSpec resolve(std::size_t configuration) const;
+  // Where the value of `key` comes from, for messages: "file:line:column" or "--set key=value".
+  std::string where(std::size_t configuration, std::string_view key) const;
 
  private:
+  struct Sources;  // the file's tree with its marks, and the values of the sweep
   Experiment() = default;
   std::string text_;
   std::string file_;
   ExperimentSpec base_;
   std::vector<Configuration> configurations_;
+  std::shared_ptr<const Sources> sources_;
 };
 
 // Fills the optional values of `spec.ttt` with the defaults of its method (the authors' own; formulas in

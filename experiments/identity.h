@@ -1,0 +1,27 @@
+#pragma once
+
+#include "experiments/hash.h"
+#include "experiments/plan.h"
+#include "experiments/spec.h"
+
+namespace tenfold {
+
+// Raised when the same specification gives other numbers than before (a change of the mathematics or of the random
+// streams): stored results then no longer count as done.
+inline constexpr int kResultsVersion = 1;
+
+// Identities say what a result depends on. They are hashes over resolved values: numbers by their shortest text, keys
+// in sorted order, keys left out that equal the default they were introduced with. Name, resources, checkpoints and
+// retries never count.
+
+// Of the part of the specification that a fit depends on: model, train, seed, deterministic, normalisation.
+Digest fit_content(const ExperimentSpec& spec);
+// Of what a trial depends on besides: shift, ttt, metrics.
+Digest trial_content(const ExperimentSpec& spec);
+
+Digest fit_identity(const Digest& fit_content, const DatasetSummary& data, const SplitSummary& split);
+Digest trial_identity(const Digest& fit_identity, const Digest& trial_content);
+// Of a fit that belongs to one trial alone (--no-share).
+Digest unshared_fit_identity(const Digest& trial_identity);
+
+}  // namespace tenfold
