@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""The built program as a user meets it: help, exit codes, messages. Usage: command_line_test.py BIN_DIR SOURCE_DIR"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
+PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() / "tenfold"
+COMMANDS = ["run", "plan", "status", "query", "report", "import", "schema", "doctor", "version"]
+SMOKE = SOURCE / "experiments/smoke.yaml"
+LOSSES = "fold,step,total,entropy,diversity\n" + "".join(
+    f"{fold},{step},{0.9 / (1 + step) + 0.15 * 0.2 + fold / 100:.6f},{0.9 / (1 + step) + fold / 100:.6f},0.2\n"
+    for fold in range(5) for step in range(21))
+
+
+class CommandLine(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.here = pathlib.Path(self.folder.name)
+        # Rank variables of a surrounding job are none of the program's business here.
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_", "PMI_", "SLURM_"))}
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def call(self, *arguments, code=0, **options):
+        done = subprocess.run([str(PROGRAM), *map(str, arguments)], capture_output=True, text=True, cwd=self.here,
+                              env=self.environment, timeout=120, **options)
+        self.assertEqual(done.returncode, code, f"{arguments}\n{done.stdout}\n{done.stderr}")
+        self.assertNotIn("terminate called", done.stderr)
+        return done
+
+    def fails(self, *arguments, code=2):
+        """A failing call says why on standard error, and nothing on standard output."""
+        done = self.call(*arguments, code=code)
+        self.assertEqual(done.stdout, "")
+        self.assertTrue(done.stderr.strip())
+        return done.stderr
+
+    def import_losses(self, name="reference"):
+        (self.here / "losses.csv").write_text(LOSSES)
+        return self.call("import", "ttt-steps", "losses.csv", "--name", name).stdout
+
+    def test_help_is_worth_reading(self):
+        text = self.call("--help").stdout
+        for command in COMMANDS:
+            self.assertRegex(text, rf"(?m)^  {command} ")
+            shown = self.call(command, "--help").stdout
+            self.assertIn("Examples:", shown)
+            self.assertIn(f"tenfold {command}", shown)
+        for hidden in ["mpi-check", "rank", "empty-trials"]:
+            self.assertNotIn(hidden, text + self.call("run", "--help").stdout)
+
+    def test_the_same_flag_for_the_store_everywhere(self):
+        for command in ["run", "plan", "status", "query", "report", "import", "doctor"]:
+            self.assertIn("--db FILE", self.call(command, "--help").stdout)
+
+    def test_mistakes_on_the_command_line(self):
+        self.assertIn("run", self.fails())
+        self.assertIn("did you mean 'plan'?", self.fails("pln", "x.yaml"))
+        self.assertIn("./tenfold", self.fails("setup"))
+        self.assertIn("did you mean --slots?", self.fails("run", "x.yaml", "--slot", "3"))
+        self.assertIn("KEY=VALUE", self.fails("plan", "x.yaml", "--set", "folds.k"))
+        self.assertIn("see tenfold query --help", self.fails("query"))
+        self.assertIn("xml", self.fails("query", "SELECT 1", "--format", "xml"))
+        self.assertIn("--interval", self.fails("report", "a", "--interval", "0"))
+        self.assertEqual(self.fails("zzzzzzzz").count("did you mean"), 0)
+
+    def test_version_and_schema(self):
+        self.assertRegex(self.call("version").stdout, r"^tenfold \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.call("--version").stdout, self.call("version").stdout)
+        schema = json.loads(self.call("schema").stdout)
+        for section in ["dataset", "folds", "model", "train", "ttt", "sweep"]:
+            self.assertIn(section, schema["properties"])
+
+    def test_plan_counts_what_a_run_would_do(self):
+        plan = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2, "--device", "cpu").stdout)
+        self.assertEqual((len(plan["configurations"]), plan["fits"], plan["trials"]), (4, 2, 8))
+        # 8-16-3 with one layer norm, by hand
+        model = plan["models"][0]
+        self.assertEqual(model["parameters"], 8 * 16 + 16 + 2 * 16 + 16 * 3 + 3)
+        adapted = {a["patterns"]: a for a in model["adapted"]}
+        self.assertEqual(adapted["norm"]["parameters"], 32)
+        self.assertEqual(adapted["all"]["parameters"], model["parameters"])
+        self.assertEqual(adapted["norm"]["configurations"], 2)
+        # 120 samples a fold: 4 epochs of ceil(120/16), 2 fits; 5 passes of ceil(120/32), 8 trials
+        self.assertEqual(plan["train_updates"], 2 * 4 * 8)
+        self.assertEqual(plan["ttt_updates"], 8 * 5 * 4)
+        self.assertEqual(plan["data"][0]["train_n"], {"least": 120, "most": 120})
+        self.assertIsNone(plan["stored"])
+        self.assertIsNone(plan["eta_s"])
+        text = self.call("plan", SMOKE, "--slots", 2, "--device", "cpu").stdout
+        for words in ["4 configurations, 2 fits, 8 trials", "64 in training, 160 in adaptation", "does not exist yet"]:
+            self.assertIn(words, text)
+        self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
+
+    def test_plan_follows_set_and_no_share(self):
+        plan = json.loads(self.call("plan", SMOKE, "--json", "--set", "folds.k=3", "--set", "ttt.steps=7", "--no-share").stdout)
+        self.assertEqual((plan["fits"], plan["trials"]), (12, 12))
+        self.assertEqual(plan["ttt_updates"], 12 * 7 * 3)
+
+    def test_mistakes_in_a_file_are_listed_with_their_places(self):
+        file = self.here / "wrong.yaml"
+        file.write_text(SMOKE.read_text().replace("epochs: 4", "epoks: 4").replace("k: 2", "k: two"))
+        said = self.fails("plan", file.name)
+        self.assertEqual(len(re.findall(r"(?m)^wrong\.yaml:\d+:\d+: ", said)), 2, said)
+        self.assertIn("epochs", said)
+        self.fails("plan", "absent.yaml")
+
+    def test_import_status_query_report(self):
+        self.assertIn("105", self.import_losses())
+        self.assertIn("reference", self.call("status").stdout)
+        status = json.loads(self.call("status", "reference", "--format", "json").stdout)
+        self.assertEqual(status[0]["trials"]["done"], 5)
+        self.assertEqual(self.call("query", "SELECT count(*) AS n FROM ttt_step", "--format", "csv").stdout, "n\n105\n")
+        piped = self.call("query", "-", "--format", "json", input="SELECT max(step) AS last FROM ttt_step")
+        self.assertEqual(json.loads(piped.stdout), [{"last": 20}])
+        report = self.call("report", "reference").stdout
+        self.assertIn("entropy", report)
+        self.assertEqual(self.call("report", "reference", "--out", "report.txt").stdout, "")
+        self.assertEqual((self.here / "report.txt").read_text(), report)
+        self.assertEqual([p.name for p in self.here.glob("*.partial*")], [])
+        json.loads(self.call("report", "reference", "--format", "json").stdout)
+        self.assertIn("|", self.call("report", "reference", "--format", "markdown", "--interval", "5").stdout)
+
+    def test_what_the_store_does_not_have(self):
+        self.assertIn("tenfold.db", self.fails("query", "SELECT 1", code=6))
+        self.assertIn("none.db", self.fails("status", "--db", "none.db", code=6))
+        self.import_losses()
+        self.assertIn("nothere", self.fails("status", "nothere"))
+        self.assertIn("nothere", self.fails("report", "nothere"))
+        self.assertIn("reference", self.fails("import", "ttt-steps", "losses.csv", "--name", "reference"))
+        self.fails("query", "SELEC 1")
+        self.fails("import", "ttt-steps", "absent.csv", "--name", "x", code=3)
+        self.fails("report", "reference", "--out", "no/such/folder/report.txt", code=6)
+
+    def test_a_query_changes_nothing(self):
+        self.import_losses()
+        before = self.call("query", "SELECT * FROM experiment", "--format", "csv").stdout
+        for sql in ["DELETE FROM experiment", "PRAGMA user_version = 9", "ATTACH 'other.db' AS other", "VACUUM",
+                    "SELECT 1; DELETE FROM experiment"]:
+            self.fails("query", sql)
+        self.assertEqual(self.call("query", "SELECT * FROM experiment", "--format", "csv").stdout, before)
+        self.assertFalse((self.here / "other.db").exists())
+
+    def test_a_full_disk_under_the_output_is_an_error(self):
+        self.import_losses()
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([str(PROGRAM), "query", "SELECT 1 AS one"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                  cwd=self.here, env=self.environment, timeout=60)
+        self.assertEqual(done.returncode, 6, done.stderr)
+        self.assertIn("standard output", done.stderr)
+
+    def test_watching_ends_when_nothing_runs(self):
+        self.import_losses()
+        begin = time.monotonic()
+        out = self.call("status", "--watch", "--interval", "0.1").stdout
+        self.assertEqual(out.count("reference:"), 3)
+        self.assertLess(time.monotonic() - begin, 30)
+
+    def test_doctor_finds_what_is_here_and_what_is_not(self):
+        done = subprocess.run([str(PROGRAM), "doctor", "--format", "json"], capture_output=True, text=True, cwd=self.here,
+                              env=self.environment, timeout=120)
+        findings = {f["subject"]: f for f in json.loads(done.stdout)}
+        self.assertEqual(done.returncode, int(any(f["health"] == "missing" for f in findings.values())), done.stdout)
+        for subject in ["compiler", "MPI", "store", "SQLite", "cores", "memory"]:
+            self.assertIn(findings[subject]["health"], ["ok", "advice"], findings[subject])
+        self.assertIn("two ranks met", findings["MPI"]["detail"])
+        has_trainer = (PROGRAM.parent / "tenfold-trainer").exists()
+        self.assertEqual(findings["LibTorch"]["health"], "ok" if has_trainer else "missing")
+        for f in findings.values():
+            self.assertEqual(bool(f["advice"]), f["health"] != "ok", f)
+        absent = self.call("doctor", "--db", "absent/folder/x.db", code=1).stdout
+        self.assertRegex(absent, r"(?m)^missing  store .*absent/folder")
+        self.assertIn("mkdir -p", absent)
+        self.assertEqual(list(self.here.iterdir()), [])  # what it tried is gone again
+
+
+if __name__ == "__main__":
+    unittest.main()
