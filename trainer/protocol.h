@@ -125,7 +125,7 @@ struct ArrayJob {
   std::vector<std::string> configurations;  // ExperimentSpec as JSON text (experiment.h to_json)
   std::vector<JobMember> members;
   std::string fingerprint;        // of the dataset, hex
-  std::string checkpoint_folder;  // files are named <array>-<attempt>-<step>.safetensors
+  std::string checkpoint_folder;  // files are named <array>-<step>.safetensors
   std::string cache_folder;
   std::string array;   // name for files and logs
   bool empty = false;  // benchmarks: answer at once, compute nothing

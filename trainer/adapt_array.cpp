@@ -1,0 +1,558 @@
+#include "trainer/adapt_array.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "experiments/error.h"
+#include "experiments/plan.h"
+#include "trainer/adaptation_control.h"
+#include "trainer/checkpoint.h"
+#include "trainer/classification_metrics.h"
+#include "trainer/evaluation.h"
+#include "trainer/optimizer.h"
+#include "ttt/objective.h"
+
+namespace tenfold {
+namespace {
+
+// Columns of the metrics of one update of one lane.
+enum Column { kTotal, kEntropy, kDiversity, kWeight, kGradNorm, kColumns };
+constexpr std::int64_t kControlDoubles = sizeof(AdaptationControl) / sizeof(double);
+
+struct Lane {
+  std::int32_t member;
+  std::vector<std::int64_t> rows;  // of the stacked test samples
+};
+
+struct AdaptMember {
+  ArrayMember base;
+  std::vector<std::int64_t> all_rows;    // the whole held-out fold, in the stacked test samples
+  std::vector<std::int64_t> query_rows;  // the adaptation set
+  std::vector<std::int64_t> query_places;  // of the adaptation set within the fold
+  std::int64_t passes = 0;
+  AdaptationControl control;
+  std::string failure;
+  std::string stopped;  // why a guard stopped it
+  double wall_s = 0;
+  std::int64_t passes_done = 0;
+  bool at_rest(std::int64_t pass) const { return !failure.empty() || control.finished_at >= 0 || pass >= passes; }
+  const TttSpec& ttt() const { return base.spec.ttt; }
+};
+
+// The adaptation set: a random choice of query_size samples, all of the fold where it has no more.
+void choose_query(AdaptMember& member, std::int64_t first_row) {
+  const auto test_n = static_cast<std::int64_t>(member.base.fold->split.test.size());
+  for (std::int64_t i = 0; i < test_n; ++i) member.all_rows.push_back(first_row + i);
+  const std::int64_t size = adaptation_set_size(member.base.spec, test_n);
+  if (size == test_n) {
+    for (std::int64_t i = 0; i < test_n; ++i) member.query_places.push_back(i);
+  } else {
+    const JobMember& job = member.base.job;
+    member.query_places =
+        random_permutation(RandomStream(member.base.spec.seed, Purpose::query, job.repeat, job.fold, 0), test_n);
+    member.query_places.resize(static_cast<std::size_t>(size));
+    std::sort(member.query_places.begin(), member.query_places.end());
+  }
+  for (const std::int64_t place : member.query_places) member.query_rows.push_back(first_row + place);
+}
+
+std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<at::Tensor>& test_samples) {
+  std::map<const FoldData*, std::int64_t> first_row;  // folds shared by members are stacked once
+  std::int64_t rows = 0;
+  std::vector<AdaptMember> members;
+  for (ArrayMember& base : bases) {
+    const auto [place, is_new] = first_row.try_emplace(base.fold.get(), rows);
+    if (is_new) {
+      test_samples.push_back(base.fold->test_samples);
+      rows += base.fold->test_samples.size(0);
+    }
+    AdaptMember member;
+    member.base = std::move(base);
+    member.passes = member.ttt().method == "source" ? 0 : member.ttt().steps.value();
+    choose_query(member, place->second);
+    members.push_back(std::move(member));
+  }
+  return members;
+}
+
+bool resets_by_batch(const std::vector<AdaptMember>& members) { return members.front().ttt().reset.value() == "batch"; }
+
+std::vector<Lane> make_lanes(const std::vector<AdaptMember>& members) {
+  std::vector<Lane> lanes;
+  if (!resets_by_batch(members)) {
+    for (std::size_t k = 0; k < members.size(); ++k) lanes.push_back({static_cast<std::int32_t>(k), members[k].query_rows});
+    return lanes;
+  }
+  const auto batch = static_cast<std::size_t>(members.front().ttt().batch_size.value());
+  std::size_t batches = 0;  // equal in all members, so that a checkpoint is (K, batches, ...)
+  for (const AdaptMember& member : members) batches = std::max(batches, (member.query_rows.size() + batch - 1) / batch);
+  for (std::size_t k = 0; k < members.size(); ++k) {
+    const auto& rows = members[k].query_rows;
+    for (std::size_t b = 0; b < batches; ++b) {
+      const auto first = rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), b * batch));
+      const auto last = rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), (b + 1) * batch));
+      lanes.push_back({static_cast<std::int32_t>(k), {first, last}});
+    }
+  }
+  return lanes;
+}
+
+class AdaptArray {
+ public:
+  AdaptArray(const ArrayContext& context, std::vector<ArrayMember> members);
+  void run();
+
+ private:
+  std::int64_t lane_count() const { return static_cast<std::int64_t>(lanes_.size()); }
+  const TttSpec& ttt() const { return members_.front().ttt(); }  // for what is equal in the array
+  ModelState load_states();
+  void select_adapted();
+  void resume();
+  void compute_update();
+  void compute_statistics_only(const at::Tensor& samples, const ForwardMode& mode);
+  void fill_tables(std::int64_t pass);
+  void report_pass(std::int64_t pass, double wall_s);
+  TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
+                       const std::int64_t* predicted) const;
+  void report_online();
+  void evaluate(Phase phase, std::int64_t pass);
+  void checkpoint(std::int64_t pass);
+  void report_outcomes(TrialStatus status);
+  bool all_at_rest(std::int64_t pass) const;
+
+  const ArrayContext& context_;
+  Compute& compute_;
+  std::vector<at::Tensor> folds_;     // test samples, stacked by prepare_members
+  std::vector<AdaptMember> members_;
+  std::vector<Lane> lanes_;
+  std::vector<std::int32_t> lane_member_;
+  at::Tensor samples_;                // (rows, features)
+  int classes_;
+  std::vector<std::string> metric_names_;
+  Model model_;
+  ModelState state_;                  // one slice per lane
+  std::vector<std::size_t> adapted_;  // indices of parameters
+  std::unique_ptr<Objective> objective_;
+  std::unique_ptr<StackedOptimizer> optimizer_;
+  std::int64_t updates_;              // of a pass, the most of any lane
+  StepTables tables_;
+  DropoutMasks masks_;
+  StepCounter counter_;
+  bool train_mode_, batch_statistics_;
+  at::Tensor metrics_;        // (S, lanes, kColumns)
+  at::Tensor probabilities_;  // (S, lanes, C) mean prediction of each batch
+  at::Tensor predicted_;      // (S, lanes, B) int64
+  at::Tensor logits_;         // (S, lanes, B, C) before the update
+  std::function<void()> replay_;
+  CheckpointClock clock_;
+};
+
+std::int64_t updates_of_pass(const std::vector<Lane>& lanes, std::int64_t batch) {
+  std::int64_t updates = 1;
+  for (const Lane& lane : lanes) updates = std::max(updates, (static_cast<std::int64_t>(lane.rows.size()) + batch - 1) / batch);
+  return updates;
+}
+
+std::vector<std::int32_t> members_of(const std::vector<Lane>& lanes) {
+  std::vector<std::int32_t> members;
+  for (const Lane& lane : lanes) members.push_back(lane.member);
+  return members;
+}
+
+std::vector<ArrayMember> bases_of(const std::vector<AdaptMember>& members) {
+  std::vector<ArrayMember> bases;
+  for (const AdaptMember& member : members) bases.push_back(member.base);
+  return bases;
+}
+
+AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bases)
+    : context_(context),
+      compute_(context.compute),
+      members_(prepare_members(std::move(bases), folds_)),
+      lanes_(make_lanes(members_)),
+      lane_member_(members_of(lanes_)),
+      samples_(folds_.size() == 1 ? folds_.front() : at::cat(folds_, 0)),
+      classes_(members_.front().base.fold->dataset->host->classes()),
+      metric_names_(members_.front().base.spec.metrics),
+      model_(members_.front().base.spec.model, members_.front().base.fold->dataset->host->sample_shape(), classes_,
+             members_.front().base.spec.deterministic),
+      updates_(updates_of_pass(lanes_, ttt().batch_size.value())),
+      tables_(compute_, updates_, lane_count(), ttt().batch_size.value()),
+      masks_(compute_, dropout_tables(bases_of(members_), lane_member_, Purpose::ttt_dropout, compute_.device())),
+      counter_(compute_.make_counter()),
+      train_mode_(ttt().mode.value() == "train"),
+      // bn and tent are defined by the batch's statistics (arXiv 2006.10726), whatever dropout does.
+      batch_statistics_(train_mode_ || ttt().method == "bn" || ttt().method == "tent"),
+      clock_(members_.front().base.spec.checkpoint.every_s,
+             members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
+  folds_.clear();
+  state_ = load_states();
+  std::vector<TttSpec> specs;
+  for (const std::int32_t index : lane_member_) specs.push_back(members_[static_cast<std::size_t>(index)].ttt());
+  objective_ = make_objective(ttt().method, specs, compute_.device());
+  select_adapted();
+  if (objective_) {
+    std::vector<UpdateRule> rules;
+    std::vector<at::Tensor> parameters;
+    for (const TttSpec& spec : specs) rules.push_back(update_rule(spec));
+    for (const std::size_t i : adapted_) parameters.push_back(state_.parameters[i]);
+    optimizer_ = std::make_unique<StackedOptimizer>(compute_, ttt().optimizer.kind.value() != "sgd", rules, parameters);
+  }
+  const auto options = at::TensorOptions(at::kFloat).device(compute_.device());
+  const std::int64_t batch = ttt().batch_size.value();
+  metrics_ = at::zeros({updates_, lane_count(), kColumns}, options);
+  probabilities_ = at::zeros({updates_, lane_count(), classes_}, options);
+  predicted_ = at::zeros({updates_, lane_count(), batch}, options.dtype(at::kLong));
+  logits_ = at::zeros({updates_, lane_count(), batch, classes_}, options);
+}
+
+// The fits' parameters, a slice per lane.
+ModelState AdaptArray::load_states() {
+  const ModelState like = initial_state(model_.layout(), 0, 0, 0);
+  std::vector<ModelState> by_member(members_.size());
+  std::vector<ModelState> by_lane;
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    const auto& fit = members_[k].base.job.fit;
+    if (!fit) throw Error(ErrorKind::internal, "a trial was dispatched without its fit's parameters");
+    ModelState& state = by_member[k];
+    for (const at::Tensor& parameter : like.parameters) state.parameters.push_back(at::empty_like(parameter));
+    for (const at::Tensor& buffer : like.buffers) state.buffers.push_back(at::empty_like(buffer));
+    restore_state(model_, read_checkpoint(*fit), state, 0);
+  }
+  for (const std::int32_t index : lane_member_) by_lane.push_back(by_member[static_cast<std::size_t>(index)]);
+  return stack_states(by_lane, compute_.device());
+}
+
+void AdaptArray::select_adapted() {
+  if (!objective_) return;
+  const std::vector<bool> selected = select_parameters(model_.layout(), ttt().parameters.value());
+  for (std::size_t i = 0; i < selected.size(); ++i) {
+    if (!selected[i]) continue;
+    adapted_.push_back(i);
+    state_.parameters[i].requires_grad_(true);
+  }
+}
+
+void AdaptArray::resume() {
+  const std::int64_t per_member = lane_count() / static_cast<std::int64_t>(members_.size());
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    AdaptMember& member = members_[k];
+    if (!member.base.job.resume) continue;
+    const StackedTensors saved = read_checkpoint(*member.base.job.resume);
+    const auto index = static_cast<std::int64_t>(k);
+    const auto restore_lanes = [&](const std::string& name, at::Tensor& into) {
+      std::vector<std::int64_t> shape{static_cast<std::int64_t>(members_.size()), per_member};
+      shape.insert(shape.end(), into.sizes().begin() + 1, into.sizes().end());
+      at::Tensor view = into.detach().view(shape);
+      restore(saved, name, view, index);
+    };
+    for (std::size_t i = 0; i < adapted_.size(); ++i) {
+      const std::string& name = model_.layout().parameters[adapted_[i]].name;
+      restore_lanes("parameter/" + name, state_.parameters[adapted_[i]]);
+      restore_lanes("moment1/" + name, optimizer_->moment1()[i]);
+      if (!optimizer_->moment2().empty()) restore_lanes("moment2/" + name, optimizer_->moment2()[i]);
+    }
+    for (std::size_t i = 0; i < state_.buffers.size(); ++i)
+      restore_lanes("buffer/" + model_.layout().buffers[i].name, state_.buffers[i]);
+    if (optimizer_) restore_lanes("applied", optimizer_->applied());
+    at::Tensor control = at::zeros({static_cast<std::int64_t>(members_.size()), kControlDoubles}, at::kDouble);
+    restore(saved, "control", control, index);
+    std::copy_n(control.const_data_ptr<double>() + kControlDoubles * index, kControlDoubles,
+                reinterpret_cast<double*>(&member.control));
+    member.passes_done = member.base.job.resume->step + 1;
+    clock_.written(member.base.job.resume->step);
+  }
+}
+
+// One update of every lane: what a CUDA graph captures.
+void AdaptArray::compute_update() {
+  const at::Tensor indices = compute_.row(tables_.indices, counter_);
+  const at::Tensor weights = compute_.row(tables_.weights, counter_);
+  const at::Tensor samples =
+      samples_.index_select(0, indices.flatten()).view({indices.size(0), indices.size(1), samples_.size(1)});
+  const ForwardMode mode{train_mode_ ? &masks_ : nullptr, &counter_, batch_statistics_, weights,
+                         compute_.row(tables_.momentum, counter_)};
+  if (!objective_) return compute_statistics_only(samples, mode);
+
+  const at::Tensor logits = model_.forward(state_, samples, mode);
+  const BatchObjective batch = objective_->evaluate(logits, weights);
+  std::vector<at::Tensor> adapted;
+  for (const std::size_t i : adapted_) adapted.push_back(state_.parameters[i]);
+  const std::vector<at::Tensor> gradients =
+      torch::autograd::grad({batch.total}, adapted, {at::ones_like(batch.total)});
+  at::NoGradGuard no_grad;
+  const at::Tensor norm =
+      optimizer_->update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
+  compute_.store(metrics_, counter_,
+                 at::stack({batch.total.detach(), batch.entropy.detach(), batch.diversity.detach(),
+                            batch.diversity_weight.detach(), norm},
+                           -1));
+  compute_.store(probabilities_, counter_, batch.mean_probability);
+  compute_.store(predicted_, counter_, logits.detach().argmax(-1));
+  compute_.store(logits_, counter_, logits.detach());
+}
+
+// bn: a forward pass moves the running statistics, and that is all. The entropies are recorded as for tent.
+void AdaptArray::compute_statistics_only(const at::Tensor& samples, const ForwardMode& mode) {
+  at::NoGradGuard no_grad;
+  const at::Tensor logits = model_.forward(state_, samples, mode);
+  const EntropyTerms terms = entropy_terms(logits, mode.sample_weight, 1e-8);
+  const at::Tensor diversity = 1 - terms.mean_entropy / std::log(static_cast<double>(classes_));
+  const at::Tensor zero = at::zeros_like(diversity);
+  compute_.store(metrics_, counter_, at::stack({terms.entropy, terms.entropy, diversity, zero, zero}, -1));
+  compute_.store(probabilities_, counter_, terms.mean_probability);
+  compute_.store(predicted_, counter_, logits.argmax(-1));
+  compute_.store(logits_, counter_, logits);
+}
+
+void AdaptArray::fill_tables(std::int64_t pass) {
+  tables_.clear();
+  const auto batch = static_cast<std::size_t>(ttt().batch_size.value());
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    const Lane& lane = lanes_[i];
+    const AdaptMember& member = members_[static_cast<std::size_t>(lane.member)];
+    if (member.at_rest(pass)) continue;
+    const JobMember& job = member.base.job;
+    const std::vector<std::int64_t> order =
+        member.ttt().shuffle.value() && !resets_by_batch(members_)
+            ? shuffled(lane.rows, member.base.spec, Purpose::ttt_permutation, job.repeat, job.fold, pass)
+            : lane.rows;
+    const double lr = member.control.lr(member.ttt(), pass);
+    // Within a member's lanes the position goes on from batch to batch, so that each draws its own dropout.
+    const std::size_t lane_start =
+        resets_by_batch(members_) ? (i % (lanes_.size() / members_.size())) * batch : std::size_t{0};
+    for (std::size_t first = 0, t = 0; first < order.size(); first += batch, ++t) {
+      const auto rows = std::span(order).subspan(first, std::min(batch, order.size() - first));
+      // Running statistics become the plain average over the pass's batches.
+      const double momentum = 1.0 / static_cast<double>(t + 1);
+      tables_.set(static_cast<std::int64_t>(t), static_cast<std::int64_t>(i), rows, lr, pass,
+                  static_cast<std::int64_t>(lane_start + first), momentum);
+    }
+  }
+  tables_.upload(masks_.tables());
+}
+
+TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const float* metrics,
+                                 const float* probabilities, const std::int64_t* predicted) const {
+  const AdaptMember& member = members_[static_cast<std::size_t>(index)];
+  const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
+  TttStepRow row{};
+  row.step = pass;
+  row.lr = member.control.lr(member.ttt(), pass);
+  double samples = 0, updates = 0;
+  std::vector<double> mean(static_cast<std::size_t>(classes_));
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(classes_));
+  for (std::int64_t i = 0; i < lanes; ++i) {
+    if (lane_member_[static_cast<std::size_t>(i)] != index) continue;
+    for (std::int64_t t = 0; t < updates_; ++t) {
+      const std::int64_t count = tables_.count(t, i), place = t * lanes + i;
+      if (count == 0) continue;
+      const auto n = static_cast<double>(count);
+      const float* value = metrics + place * kColumns;
+      row.total += n * value[kTotal];
+      row.entropy += n * value[kEntropy];
+      row.diversity += n * value[kDiversity];
+      row.diversity_weight += n * value[kWeight];
+      row.grad_norm += value[kGradNorm];
+      for (int c = 0; c < classes_; ++c) mean[static_cast<std::size_t>(c)] += n * probabilities[place * classes_ + c];
+      for (std::int64_t b = 0; b < count; ++b) ++counts[static_cast<std::size_t>(predicted[place * batch + b])];
+      samples += n;
+      updates += 1;
+    }
+  }
+  row.total /= samples;
+  row.entropy /= samples;
+  row.diversity /= samples;
+  row.diversity_weight /= samples;
+  row.grad_norm = objective_ ? row.grad_norm / updates : std::numeric_limits<double>::quiet_NaN();
+  double entropy = 0;
+  for (const double sum : mean) entropy -= sum / samples * std::log(sum / samples + 1e-8);
+  row.class_entropy = entropy / std::log(static_cast<double>(classes_));
+  for (const std::int64_t count : counts) row.classes_predicted += count > 0 ? 1 : 0;
+  row.max_class_share = static_cast<double>(*std::max_element(counts.begin(), counts.end())) / samples;
+  return row;
+}
+
+void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
+  const at::Tensor metrics = metrics_.cpu(), probabilities = probabilities_.cpu(), predicted = predicted_.cpu();
+  Progress progress;
+  progress.step = pass;
+  double reporting = 0;
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    AdaptMember& member = members_[k];
+    progress.steps = std::max(progress.steps, member.passes);
+    if (member.at_rest(pass)) continue;
+    TttStepRow row = summarise(static_cast<std::int64_t>(k), pass, metrics.const_data_ptr<float>(),
+                               probabilities.const_data_ptr<float>(), predicted.const_data_ptr<std::int64_t>());
+    row.wall_s = wall_s / static_cast<double>(members_.size());
+    member.wall_s += row.wall_s;
+    member.passes_done = pass + 1;
+    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const TttStepRow>(&row, 1));
+    progress.total += row.total;
+    progress.entropy += row.entropy;
+    progress.diversity += row.diversity;
+    reporting += 1;
+    if (!std::isfinite(row.total) || (objective_ && !std::isfinite(row.grad_norm)))
+      member.failure = std::string("the adaptation ") + (std::isfinite(row.total) ? "gradient" : "loss") +
+                       " is not finite at pass " + std::to_string(pass);
+    else
+      member.stopped = member.control.look(member.ttt(), row);
+  }
+  progress.total /= reporting;
+  progress.entropy /= reporting;
+  progress.diversity /= reporting;
+  progress.updates_per_s = wall_s > 0 ? reporting * static_cast<double>(updates_) / wall_s : 0;
+  context_.reporter.progress(progress);
+}
+
+// What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
+void AdaptArray::report_online() {
+  const at::Tensor logits = logits_.cpu(), indices = tables_.indices.cpu();
+  const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    const AdaptMember& member = members_[k];
+    std::vector<float> values;
+    std::vector<std::int64_t> labels;
+    for (std::int64_t i = 0; i < lanes; ++i) {
+      if (lane_member_[static_cast<std::size_t>(i)] != static_cast<std::int32_t>(k)) continue;
+      for (std::int64_t t = 0; t < updates_; ++t)
+        for (std::int64_t b = 0; b < tables_.count(t, i); ++b) {
+          const std::int64_t place = (t * lanes + i) * batch + b;
+          const float* row = logits.const_data_ptr<float>() + place * classes_;
+          values.insert(values.end(), row, row + classes_);
+          const std::int64_t sample = indices.const_data_ptr<std::int64_t>()[place] - member.all_rows.front();
+          labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(sample)]);
+        }
+    }
+    if (labels.empty()) continue;
+    const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
+    context_.reporter.rows(static_cast<std::uint32_t>(k),
+                           classification_metrics(predictions, metric_names_, Phase::online, 0));
+  }
+}
+
+// before: the fit on the whole held-out fold. after: the adapted model on it, or, with `reset: batch`, every batch of
+// the adaptation set by the parameters adapted to it.
+void AdaptArray::evaluate(Phase phase, std::int64_t pass) {
+  const bool by_batch = phase == Phase::after && resets_by_batch(members_);
+  std::vector<std::vector<std::int64_t>> rows(lanes_.size());
+  std::int32_t previous = -1;
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    const std::int32_t index = lane_member_[i];
+    if (!members_[static_cast<std::size_t>(index)].failure.empty()) continue;
+    if (by_batch) rows[i] = lanes_[i].rows;
+    else if (index != previous) rows[i] = members_[static_cast<std::size_t>(index)].all_rows;  // its first lane
+    previous = index;
+  }
+  const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
+    std::vector<std::int64_t> flat;
+    for (const auto& list : batch) flat.insert(flat.end(), list.begin(), list.end());
+    const at::Tensor indices = at::tensor(flat, at::kLong).to(compute_.device());
+    return samples_.index_select(0, indices).view(
+        {static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(batch.front().size()), samples_.size(1)});
+  });
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    const AdaptMember& member = members_[k];
+    if (!member.failure.empty()) continue;
+    std::vector<float> values;
+    std::vector<std::int64_t> labels;
+    for (std::size_t i = 0; i < lanes_.size(); ++i) {
+      if (lane_member_[i] != static_cast<std::int32_t>(k)) continue;
+      values.insert(values.end(), logits[i].begin(), logits[i].end());
+      for (const std::int64_t row : rows[i])
+        labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(row - member.all_rows.front())]);
+    }
+    const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
+    const std::int64_t step = phase == Phase::before ? 0 : std::max<std::int64_t>(0, std::min(pass, member.passes_done - 1));
+    context_.reporter.rows(static_cast<std::uint32_t>(k),
+                           classification_metrics(predictions, metric_names_, phase, step));
+  }
+}
+
+void AdaptArray::checkpoint(std::int64_t pass) {
+  const auto count = static_cast<std::int64_t>(members_.size()), per_member = lane_count() / count;
+  StackedTensors tensors;
+  const auto save = [&](const std::string& name, const at::Tensor& lanes) {
+    std::vector<std::int64_t> shape{count, per_member};
+    shape.insert(shape.end(), lanes.sizes().begin() + 1, lanes.sizes().end());
+    tensors[name] = lanes.detach().view(shape);
+  };
+  for (std::size_t i = 0; i < adapted_.size(); ++i) {
+    const std::string& name = model_.layout().parameters[adapted_[i]].name;
+    save("parameter/" + name, state_.parameters[adapted_[i]]);
+    save("moment1/" + name, optimizer_->moment1()[i]);
+    if (!optimizer_->moment2().empty()) save("moment2/" + name, optimizer_->moment2()[i]);
+  }
+  for (std::size_t i = 0; i < state_.buffers.size(); ++i)
+    save("buffer/" + model_.layout().buffers[i].name, state_.buffers[i]);
+  if (optimizer_) save("applied", optimizer_->applied());
+  at::Tensor control = at::empty({count, kControlDoubles}, at::kDouble);
+  for (std::size_t k = 0; k < members_.size(); ++k)
+    std::copy_n(reinterpret_cast<const double*>(&members_[k].control), kControlDoubles,
+                control.mutable_data_ptr<double>() + kControlDoubles * static_cast<std::int64_t>(k));
+  tensors["control"] = control;
+  context_.reporter.checkpoint(
+      write_checkpoint(context_.job, pass, tensors));
+  clock_.written(pass);
+}
+
+void AdaptArray::report_outcomes(TrialStatus status) {
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    const AdaptMember& member = members_[k];
+    MemberOutcome outcome;
+    outcome.member = static_cast<std::int32_t>(k);
+    outcome.status = member.failure.empty() ? status : TrialStatus::failed;
+    outcome.reason = member.failure.empty() ? member.stopped : member.failure;
+    outcome.retry = member.failure.empty();
+    outcome.steps = member.passes_done;
+    outcome.wall_s = member.wall_s;
+    outcome.peak_memory_bytes = compute_.peak_memory_bytes();
+    context_.reporter.outcome(outcome);
+  }
+}
+
+bool AdaptArray::all_at_rest(std::int64_t pass) const {
+  return std::all_of(members_.begin(), members_.end(), [&](const AdaptMember& m) { return m.at_rest(pass); });
+}
+
+void AdaptArray::run() {
+  const auto start = std::chrono::steady_clock::now();
+  std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
+  if (pass == 0) evaluate(Phase::before, 0);
+  resume();
+  tables_.clear();
+  tables_.upload(masks_.tables());
+  if (!all_at_rest(pass)) replay_ = compute_.repeatable([this] { compute_update(); }, counter_);
+  const std::int64_t eval_every = ttt().eval_every_steps.value_or(0);
+  for (; !all_at_rest(pass); ++pass) {
+    const auto pass_start = std::chrono::steady_clock::now();
+    fill_tables(pass);
+    compute_.set_counter(counter_, 0);
+    for (std::int64_t t = 0; t < updates_; ++t) replay_();
+    compute_.synchronise();
+    if (pass == 0) report_online();
+    report_pass(pass, seconds_since(pass_start));
+    if (all_at_rest(pass + 1)) continue;
+    if (eval_every > 0 && (pass + 1) % eval_every == 0) evaluate(Phase::after, pass);
+    const bool drain = context_.reporter.drain_requested();
+    if (drain || clock_.due(pass)) checkpoint(pass);
+    if (drain) return report_outcomes(TrialStatus::stopped);
+  }
+  evaluate(Phase::after, pass - 1);
+  const double rest = seconds_since(start);
+  double stepped = 0;
+  for (const AdaptMember& member : members_) stepped += member.wall_s;
+  for (AdaptMember& member : members_) member.wall_s += std::max(0.0, rest - stepped) / static_cast<double>(members_.size());
+  report_outcomes(TrialStatus::done);
+}
+
+}  // namespace
+
+void run_adapt_array(const ArrayContext& context, std::vector<ArrayMember> members) {
+  AdaptArray(context, std::move(members)).run();
+}
+
+}  // namespace tenfold

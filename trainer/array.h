@@ -1,0 +1,80 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "experiments/experiment.h"
+#include "trainer/checkpoint.h"
+#include "trainer/compute.h"
+#include "trainer/fold_data.h"
+#include "trainer/model.h"
+#include "trainer/protocol.h"
+#include "trainer/reporter.h"
+
+// What the two kinds of arrays share: fits (fit_array.h) and adaptations (adapt_array.h).
+namespace tenfold {
+
+struct ArrayMember {
+  ExperimentSpec spec;
+  std::shared_ptr<const FoldData> fold;
+  JobMember job;
+};
+
+struct ArrayContext {
+  Compute& compute;
+  Reporter& reporter;
+  const ArrayJob& job;
+};
+
+// Steps computed between two looks at the host: rows are read back, drains and checkpoints seen.
+inline constexpr std::int64_t kStepBlock = 64;
+
+// What changes from step to step, for T steps of K members: made on the host, read by `Compute::row`. Tensors keep
+// their addresses, so that a captured step goes on reading them.
+class StepTables {
+ public:
+  StepTables(const Compute& compute, std::int64_t steps, std::int64_t members, std::int64_t batch);
+  std::int64_t steps() const { return host_indices_.size(0); }
+  void clear();  // every member at rest
+  // `rows` are the real samples of member k's step t, at most `batch` of them; the rest is padding.
+  void set(std::int64_t t, std::int64_t k, std::span<const std::int64_t> rows, double lr, std::int64_t epoch,
+           std::int64_t position, double momentum);
+  void upload(DropoutTables& dropout);
+  std::int64_t count(std::int64_t t, std::int64_t k) const;  // real samples
+  double rate(std::int64_t t, std::int64_t k) const { return host_lr_.const_data_ptr<float>()[t * host_lr_.size(1) + k]; }
+
+  at::Tensor indices;   // (T, K, B) int64
+  at::Tensor weights;   // (T, K, B) float
+  at::Tensor lr;        // (T, K) float
+  at::Tensor active;    // (T, K) float
+  at::Tensor momentum;  // (T, K) float: of batch norm's running statistics
+
+ private:
+  at::Tensor host_indices_, host_weights_, host_lr_, host_active_, host_momentum_, host_epoch_, host_position_;
+  at::Tensor device_epoch_, device_position_;
+};
+
+// Stacks (1, ...) states of the members to (K, ...) on the device.
+ModelState stack_states(std::span<const ModelState> members, const at::Device& device);
+
+// Keys and probabilities of lanes (see adapt_array.h; a fit has one lane per member): lane i is of members[lane_member[i]].
+DropoutTables dropout_tables(std::span<const ArrayMember> members, std::span<const std::int32_t> lane_member,
+                             Purpose purpose, const at::Device& device);
+
+// "parameter/<name>" and "buffer/<name>" of a checkpoint.
+void save_state(const Model& model, const ModelState& state, StackedTensors& tensors);
+void restore_state(const Model& model, const StackedTensors& member, ModelState& state,
+                   std::int64_t k);
+
+// The samples and their order of a member's epoch: Philox of (seed, fold, epoch).
+std::vector<std::int64_t> shuffled(std::span<const std::int64_t> rows, const ExperimentSpec& spec, Purpose purpose,
+                                   int repeat, int fold, std::int64_t epoch);
+
+double seconds_since(std::chrono::steady_clock::time_point start);
+
+}  // namespace tenfold

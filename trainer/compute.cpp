@@ -1,0 +1,50 @@
+#include "trainer/compute.h"
+
+#include <dlfcn.h>
+
+#include <charconv>
+#include <filesystem>
+
+#include "experiments/error.h"
+
+namespace tenfold {
+namespace {
+
+// libtenfold_cuda.so exports this: a Compute on device N, or null with the reason in `error`.
+using MakeCudaCompute = Compute* (*)(int device, std::string* error);
+
+std::filesystem::path beside_executable(const char* name) {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
+}
+
+}  // namespace
+
+std::unique_ptr<Compute> make_cuda_compute(int device) {
+  const std::filesystem::path library = beside_executable("libtenfold_cuda.so");
+  if (!std::filesystem::exists(library))
+    throw Error(ErrorKind::device, "this build has no CUDA half (" + library.string() +
+                                       " is missing): install the CUDA toolkit and run ./tenfold setup, or use --device cpu");
+  // Global, so that LibTorch's CUDA library registers with the CPU half that is loaded already.
+  void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (handle == nullptr)
+    throw Error(ErrorKind::device, std::string("the CUDA half cannot be loaded: ") + dlerror() +
+                                       "; ./tenfold doctor says what is missing");
+  const auto make = reinterpret_cast<MakeCudaCompute>(dlsym(handle, "tenfold_make_cuda_compute"));
+  if (make == nullptr) throw Error(ErrorKind::internal, library.string() + " does not belong to this program");
+  std::string error;
+  std::unique_ptr<Compute> compute(make(device, &error));
+  if (!compute) throw Error(ErrorKind::device, error);
+  return compute;
+}
+
+std::unique_ptr<Compute> make_compute(const std::string& device) {
+  if (device == "cpu") return make_cpu_compute();
+  int number = 0;
+  constexpr std::string_view kPrefix = "cuda:";
+  const char* last = device.data() + device.size();
+  if (!device.starts_with(kPrefix) || std::from_chars(device.data() + kPrefix.size(), last, number).ptr != last)
+    throw Error(ErrorKind::config, "no device is called '" + device + "': it is cpu or cuda:N");
+  return make_cuda_compute(number);
+}
+
+}  // namespace tenfold

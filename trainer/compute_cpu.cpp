@@ -1,0 +1,108 @@
+#include <ATen/ATen.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include "experiments/error.h"
+#include "trainer/compute.h"
+#include "trainer/kernels_cpu.h"
+
+namespace tenfold {
+namespace {
+
+class CpuCompute final : public Compute {
+ public:
+  at::Device device() const override { return at::kCPU; }
+  std::string description() const override { return "cpu"; }
+
+  std::function<void()> repeatable(std::function<void()> body, StepCounter& counter) override {
+    return [body = std::move(body), &counter] {
+      body();
+      ++counter.host;
+    };
+  }
+
+  StepCounter make_counter() const override { return {}; }
+  void set_counter(StepCounter& counter, std::int64_t step) const override { counter.host = step; }
+  at::Tensor row(const at::Tensor& table, const StepCounter& counter) const override {
+    return table.select(0, counter.host);
+  }
+  void store(at::Tensor& table, const StepCounter& counter, const at::Tensor& value) const override {
+    table.select(0, counter.host).copy_(value);
+  }
+
+  void dropout_mask(at::Tensor& mask, const DropoutTables& tables, const StepCounter& counter,
+                    std::uint32_t site) const override {
+    const std::int64_t members = mask.size(0), rows = mask.size(1), units = mask.size(2), block = rows * units;
+    const std::int64_t* epoch = tables.epoch.const_data_ptr<std::int64_t>() + counter.host * tables.epoch.size(1);
+    const std::int64_t* position = tables.position.const_data_ptr<std::int64_t>() + counter.host * tables.position.size(1);
+    float* data = mask.mutable_data_ptr<float>();
+    // Members of one fold draw the same numbers: made once, then copied.
+    std::map<std::tuple<PhiloxKey, std::int64_t, std::int64_t, float>, std::int64_t> made;
+    for (std::int64_t k = 0; k < members; ++k) {
+      const auto index = static_cast<std::size_t>(k);
+      const float p = tables.probability[index];
+      const auto [place, is_new] = made.try_emplace({tables.keys[index], epoch[k], position[k], p}, k);
+      if (!is_new) {
+        std::copy_n(data + place->second * block, block, data + k * block);
+        continue;
+      }
+      const auto threshold = static_cast<std::uint32_t>(std::lround(static_cast<double>(p) * 0x1p24));
+      cpu::dropout_rows(data + k * block, rows, units, tables.keys[index], static_cast<std::uint32_t>(epoch[k]), site,
+                        position[k], threshold, p < 1 ? 1.0f / (1.0f - p) : 0.0f);
+    }
+  }
+
+  void update(const UpdateArguments& a) const override {
+    const float* lr = a.lr.const_data_ptr<float>();
+    const float* active = a.active.const_data_ptr<float>();
+    float* applied = a.applied.mutable_data_ptr<float>();
+    float* grad_norm = a.grad_norm.mutable_data_ptr<float>();
+    const std::int64_t members = a.applied.size(0);
+    std::vector<at::Tensor> gradients;
+    for (const at::Tensor& gradient : a.gradients) gradients.push_back(gradient.contiguous());
+    for (std::int64_t k = 0; k < members; ++k) {
+      double squares = 0;
+      for (const at::Tensor& gradient : gradients) {
+        const std::int64_t n = gradient.numel() / members;
+        squares += cpu::sum_of_squares(gradient.const_data_ptr<float>() + k * n, n);
+      }
+      const double norm = std::sqrt(squares);
+      grad_norm[k] = static_cast<float>(norm);
+      if (active[k] == 0) continue;
+      const UpdateRule& rule = (*a.rules)[static_cast<std::size_t>(k)];
+      const float scale =
+          rule.clip_norm > 0 ? static_cast<float>(std::min(1.0, rule.clip_norm / (norm + 1e-6))) : 1.0f;
+      applied[k] += 1;
+      const double correction1 = 1 - std::pow(static_cast<double>(rule.beta1), applied[k]);
+      const double correction2 = 1 - std::pow(static_cast<double>(rule.beta2), applied[k]);
+      for (std::size_t i = 0; i < gradients.size(); ++i) {
+        const std::int64_t n = gradients[i].numel() / members;
+        float* parameter = a.parameters[i].mutable_data_ptr<float>() + k * n;
+        const float* gradient = gradients[i].const_data_ptr<float>() + k * n;
+        float* moment1 = a.moment1[i].mutable_data_ptr<float>() + k * n;
+        if (a.adam)
+          cpu::adam(parameter, gradient, moment1, a.moment2[i].mutable_data_ptr<float>() + k * n, n, rule, lr[k],
+                    scale, static_cast<float>(correction1), static_cast<float>(std::sqrt(correction2)));
+        else
+          cpu::sgd(parameter, gradient, moment1, n, rule, lr[k], scale);
+      }
+    }
+  }
+
+  void synchronise() const override {}
+  std::int64_t peak_memory_bytes() const override {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Compute> make_cpu_compute() { return std::make_unique<CpuCompute>(); }
+
+}  // namespace tenfold

@@ -1,0 +1,69 @@
+#include "trainer/engine.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <new>
+#include <nlohmann/json.hpp>
+
+#include "experiments/error.h"
+#include "experiments/experiment.h"
+#include "trainer/adapt_array.h"
+#include "trainer/fit_array.h"
+
+namespace tenfold {
+namespace {
+
+std::unique_ptr<Compute> prepare(const std::string& device, int threads) {
+  at::set_num_threads(threads);
+  at::set_num_interop_threads(1);
+  return make_compute(device);
+}
+
+std::vector<ArrayMember> prepare_members(const ArrayJob& job, FoldStore& folds) {
+  std::vector<ExperimentSpec> specs;
+  for (const std::string& text : job.configurations) specs.push_back(spec_from_json(nlohmann::json::parse(text)));
+  std::vector<ArrayMember> members;
+  for (const JobMember& member : job.members) {
+    const ExperimentSpec& spec = specs.at(static_cast<std::size_t>(member.configuration));
+    members.push_back({spec, folds.fold(spec, member.repeat, member.fold, job.fingerprint, job.cache_folder), member});
+  }
+  if (members.empty()) throw Error(ErrorKind::internal, "an array without members");
+  const auto resumed_at = [](const ArrayMember& m) { return m.job.resume ? m.job.resume->step : -1; };
+  for (const ArrayMember& member : members)
+    if (resumed_at(member) != resumed_at(members.front()))
+      throw Error(ErrorKind::internal, "members of one array resume from different steps");
+  return members;
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(const std::string& device, int threads) : compute(prepare(device, threads)), folds(compute->device()) {}
+  std::unique_ptr<Compute> compute;
+  FoldStore folds;
+};
+
+Engine::Engine(const std::string& device, int threads) : impl_(std::make_unique<Impl>(device, threads)) {}
+Engine::~Engine() = default;
+std::string Engine::description() const { return impl_->compute->description(); }
+
+void Engine::run(const ArrayJob& job, Reporter& reporter) {
+  try {
+    const ArrayContext context{*impl_->compute, reporter, job};
+    std::vector<ArrayMember> members = prepare_members(job, impl_->folds);
+    if (job.stage == Stage::fit)
+      run_fit_array(context, std::move(members));
+    else
+      run_adapt_array(context, std::move(members));
+  } catch (const c10::OutOfMemoryError& error) {
+    throw Error(ErrorKind::device, std::string("out of memory on ") + description() + ": " + error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    if (text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos)
+      throw std::bad_alloc();
+    throw Error(ErrorKind::internal, "LibTorch: " + text.substr(0, text.find('\n')));
+  }
+}
+
+}  // namespace tenfold

@@ -1,0 +1,427 @@
+#include "trainer/fit_array.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "experiments/metric.h"
+#include "experiments/plan.h"
+#include "trainer/checkpoint.h"
+#include "trainer/classification_metrics.h"
+#include "trainer/evaluation.h"
+#include "trainer/layers.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+
+namespace tenfold {
+namespace {
+
+constexpr double kBatchNormMomentum = 0.1;  // of the running statistics, as torch.nn.BatchNorm1d
+constexpr int kMetricColumns = 2;           // loss, gradient norm
+
+// What a member carries from evaluation to evaluation; kept in checkpoints as doubles.
+struct Progression {
+  PlateauState plateau;
+  double best_validation = std::numeric_limits<double>::infinity();
+  double evaluations_without_gain = 0;
+  double finished_at = -1;  // the update after which the member stopped; -1: it goes on
+};
+static_assert(sizeof(Progression) == 7 * sizeof(double));
+
+struct FitMember {
+  ArrayMember base;
+  std::int64_t epoch_updates = 0, total_updates = 0, eval_every = 0;
+  Progression progression;
+  std::int64_t cached_epoch = -1;
+  std::vector<std::int64_t> order;  // of the cached epoch
+  std::string failure;
+  double wall_s = 0;
+  bool at_rest(std::int64_t step) const {
+    return !failure.empty() || progression.finished_at >= 0 || step >= total_updates;
+  }
+};
+
+class FitArray {
+ public:
+  FitArray(const ArrayContext& context, std::vector<ArrayMember> members);
+  void run();
+
+ private:
+  std::int64_t members() const { return static_cast<std::int64_t>(members_.size()); }
+  FitMember& member(std::int64_t k) { return members_[static_cast<std::size_t>(k)]; }
+  void resume();
+  void compute_step();
+  at::Tensor gather(const at::Tensor& indices) const;
+  std::int64_t block_length() const;
+  void fill_tables(std::int64_t steps);
+  std::int64_t replay_block(std::int64_t steps);
+  void report_block(std::int64_t steps, double wall_s);
+  void evaluate(bool last);
+  void look_at_validation(FitMember& member, double loss, std::int64_t k);
+  void checkpoint(bool last);
+  void report_outcomes(TrialStatus status);
+  bool all_at_rest() const;
+
+  const ArrayContext& context_;
+  Compute& compute_;
+  std::vector<FitMember> members_;
+  std::shared_ptr<const DeviceDataset> dataset_;
+  Model model_;
+  ModelState state_;
+  std::vector<at::Tensor> best_parameters_;  // early stopping: those of the best validation loss
+  std::vector<at::Tensor> best_buffers_;
+  bool keeps_best_ = false;
+  StepTables tables_;
+  DropoutMasks masks_;
+  StackedOptimizer optimizer_;
+  StepCounter counter_;
+  at::Tensor offset_, scale_;     // (K, 1, features)
+  at::Tensor smoothing_;          // (K, 1, 1)
+  bool smooths_ = false;
+  at::Tensor metrics_;            // (T, K, kMetricColumns)
+  std::function<void()> replay_;
+  std::int64_t step_ = 0;         // updates done
+  CheckpointClock clock_;
+};
+
+std::vector<std::int32_t> one_lane_each(std::size_t members) {
+  std::vector<std::int32_t> lanes(members);
+  for (std::size_t i = 0; i < members; ++i) lanes[i] = static_cast<std::int32_t>(i);
+  return lanes;
+}
+
+ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device) {
+  std::vector<ModelState> states;
+  for (const ArrayMember& member : members)
+    states.push_back(initial_state(layout, member.spec.seed, member.job.repeat, member.job.fold));
+  ModelState state = stack_states(states, device);
+  for (at::Tensor& parameter : state.parameters) parameter.requires_grad_(true);
+  return state;
+}
+
+std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members) {
+  std::vector<UpdateRule> rules;
+  for (const ArrayMember& member : members)
+    rules.push_back(update_rule(member.spec.train.optimizer, member.spec.train.clip_norm.value_or(0)));
+  return rules;
+}
+
+Model model_of(const ArrayMember& member) {
+  const Dataset& data = *member.fold->dataset->host;
+  return Model(member.spec.model, data.sample_shape(), data.classes(), member.spec.deterministic);
+}
+
+FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members)
+    : context_(context),
+      compute_(context.compute),
+      dataset_(members.front().fold->dataset),
+      model_(model_of(members.front())),
+      state_(initial_states(members, model_.layout(), compute_.device())),
+      tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size),
+      masks_(compute_, dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
+      optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members), state_.parameters),
+      counter_(compute_.make_counter()),
+      clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
+  std::vector<at::Tensor> offsets, scales;
+  std::vector<float> smoothing;
+  for (ArrayMember& base : members) {
+    offsets.push_back(base.fold->offset);
+    scales.push_back(base.fold->scale);
+    smoothing.push_back(static_cast<float>(base.spec.train.label_smoothing));
+    smooths_ |= base.spec.train.label_smoothing > 0;
+    keeps_best_ |= base.spec.train.early_stopping.patience > 0;
+    FitMember fit;
+    const auto train_n = static_cast<std::int64_t>(base.fold->split.train.size());
+    fit.epoch_updates = train_updates_per_epoch(base.spec, train_n);
+    fit.total_updates = train_updates(base.spec, train_n);
+    fit.eval_every = base.spec.train.eval_every_steps.value_or(static_cast<int>(fit.epoch_updates));
+    fit.base = std::move(base);
+    members_.push_back(std::move(fit));
+  }
+  offset_ = at::stack(offsets).unsqueeze(1);
+  scale_ = at::stack(scales).unsqueeze(1);
+  smoothing_ = at::tensor(smoothing, at::kFloat).to(compute_.device()).view({-1, 1, 1});
+  metrics_ = at::zeros({kStepBlock, this->members(), kMetricColumns}, offset_.options());
+  if (keeps_best_) {
+    for (const at::Tensor& parameter : state_.parameters) best_parameters_.push_back(parameter.detach().clone());
+    for (const at::Tensor& buffer : state_.buffers) best_buffers_.push_back(buffer.clone());
+  }
+}
+
+void FitArray::resume() {
+  for (std::int64_t k = 0; k < members(); ++k) {
+    FitMember& fit = member(k);
+    if (!fit.base.job.resume) continue;
+    const StackedTensors saved = read_checkpoint(*fit.base.job.resume);
+    restore_state(model_, saved, state_, k);
+    const auto& parameters = model_.layout().parameters;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      restore(saved, "moment1/" + parameters[i].name, optimizer_.moment1()[i], k);
+      if (!optimizer_.moment2().empty()) restore(saved, "moment2/" + parameters[i].name, optimizer_.moment2()[i], k);
+      if (keeps_best_) restore(saved, "best/" + parameters[i].name, best_parameters_[i], k);
+    }
+    if (keeps_best_)
+      for (std::size_t i = 0; i < best_buffers_.size(); ++i)
+        restore(saved, "best/" + model_.layout().buffers[i].name, best_buffers_[i], k);
+    restore(saved, "applied", optimizer_.applied(), k);
+    at::Tensor progression = at::zeros({members(), 7}, at::kDouble);
+    restore(saved, "progression", progression, k);
+    std::copy_n(progression.const_data_ptr<double>() + 7 * k, 7, reinterpret_cast<double*>(&fit.progression));
+    step_ = fit.base.job.resume->step;
+  }
+  clock_.written(step_);
+}
+
+at::Tensor FitArray::gather(const at::Tensor& indices) const {
+  const at::Tensor raw = dataset_->samples.index_select(0, indices.flatten());
+  return raw.view({indices.size(0), indices.size(1), raw.size(1)}).sub_(offset_).mul_(scale_);
+}
+
+// One optimizer update of every member: what a CUDA graph captures.
+void FitArray::compute_step() {
+  const at::Tensor indices = compute_.row(tables_.indices, counter_);
+  const at::Tensor weights = compute_.row(tables_.weights, counter_);
+  at::Tensor loss;
+  at::Tensor target;
+  {
+    at::NoGradGuard no_grad;
+    const at::Tensor labels = dataset_->labels.index_select(0, indices.flatten());
+    target = dataset_->one_hot.index_select(0, labels).view({indices.size(0), indices.size(1), -1});
+    if (smooths_) target = target * (1 - smoothing_) + smoothing_ / static_cast<double>(target.size(-1));
+  }
+  const ForwardMode mode{&masks_, &counter_, true, weights, compute_.row(tables_.momentum, counter_)};
+  loss = layers::cross_entropy(model_.forward(state_, gather(indices), mode), target, weights);
+  const std::vector<at::Tensor> gradients = torch::autograd::grad({loss}, state_.parameters, {at::ones_like(loss)});
+  at::NoGradGuard no_grad;
+  const at::Tensor norm =
+      optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
+  compute_.store(metrics_, counter_, at::stack({loss.detach(), norm}, -1));
+}
+
+// Steps until the next one that the host must look at.
+std::int64_t FitArray::block_length() const {
+  std::int64_t length = kStepBlock;
+  for (const FitMember& fit : members_) {
+    if (fit.at_rest(step_)) continue;
+    length = std::min(length, fit.total_updates - step_);
+    if (!fit.base.fold->split.validation.empty()) length = std::min(length, fit.eval_every - step_ % fit.eval_every);
+  }
+  return length;
+}
+
+void FitArray::fill_tables(std::int64_t steps) {
+  tables_.clear();
+  for (std::int64_t k = 0; k < members(); ++k) {
+    FitMember& fit = member(k);
+    const TrainSpec& train = fit.base.spec.train;
+    const JobMember& job = fit.base.job;
+    for (std::int64_t t = 0; t < steps && !fit.at_rest(step_ + t); ++t) {
+      const std::int64_t epoch = (step_ + t) / fit.epoch_updates;
+      const std::int64_t position = (step_ + t) % fit.epoch_updates * train.batch_size;
+      if (epoch != fit.cached_epoch) {
+        fit.order = shuffled(fit.base.fold->split.train, fit.base.spec, Purpose::train_permutation, job.repeat, job.fold,
+                             epoch);
+        fit.cached_epoch = epoch;
+      }
+      const auto count = std::min<std::int64_t>(train.batch_size, static_cast<std::int64_t>(fit.order.size()) - position);
+      const double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
+      tables_.set(t, k, std::span(fit.order).subspan(static_cast<std::size_t>(position), static_cast<std::size_t>(count)),
+                  train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch, position,
+                  kBatchNormMomentum);
+    }
+  }
+  tables_.upload(masks_.tables());
+}
+
+// Returns the steps done: fewer where a drain came.
+std::int64_t FitArray::replay_block(std::int64_t steps) {
+  compute_.set_counter(counter_, 0);
+  const bool looks_every_step = compute_.device().is_cpu();
+  for (std::int64_t t = 0; t < steps; ++t) {
+    if (looks_every_step) {
+      if (context_.reporter.drain_requested()) return t;
+      Progress progress;
+      progress.step = step_ + t;
+      context_.reporter.progress(progress);
+    }
+    replay_();
+  }
+  compute_.synchronise();
+  return steps;
+}
+
+void FitArray::report_block(std::int64_t steps, double wall_s) {
+  const at::Tensor host = metrics_.narrow(0, 0, steps).cpu();
+  const float* values = host.const_data_ptr<float>();
+  std::int64_t updates = 0;
+  Progress progress;
+  for (std::int64_t k = 0; k < members(); ++k) {
+    FitMember& fit = member(k);
+    std::vector<TrainStepRow> rows;
+    for (std::int64_t t = 0; t < steps && !fit.at_rest(step_ + t); ++t) {
+      const float* value = values + (t * members() + k) * kMetricColumns;
+      TrainStepRow row{};
+      row.step = step_ + t + 1;
+      row.epoch = (step_ + t) / fit.epoch_updates;
+      row.loss = value[0];
+      row.lr = tables_.rate(t, k);
+      row.grad_norm = value[1];
+      row.wall_s = wall_s / static_cast<double>(steps * members());
+      fit.wall_s += row.wall_s;
+      rows.push_back(row);
+      progress.total = row.loss;
+      if (!std::isfinite(row.loss) || !std::isfinite(row.grad_norm))
+        fit.failure = std::string("the training ") + (std::isfinite(row.loss) ? "gradient" : "loss") +
+                      " became " + (std::isnan(row.loss) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
+    }
+    updates += static_cast<std::int64_t>(rows.size());
+    if (!rows.empty()) context_.reporter.rows(static_cast<std::uint32_t>(k), rows);
+  }
+  progress.step = step_ + steps;
+  for (const FitMember& fit : members_) progress.steps = std::max(progress.steps, fit.total_updates);
+  progress.updates_per_s = wall_s > 0 ? static_cast<double>(updates) / wall_s : 0;
+  progress.entropy = progress.diversity = std::numeric_limits<double>::quiet_NaN();
+  context_.reporter.progress(progress);
+}
+
+// Metrics on the validation part of those whose look is due; at the end, on the training part as well.
+void FitArray::evaluate(bool last) {
+  const auto measure = [&](Phase phase, auto part, auto due) {
+    std::vector<std::vector<std::int64_t>> rows;
+    bool any = false;
+    for (const FitMember& fit : members_) {
+      rows.push_back(due(fit) ? fit.base.fold->split.*part : std::vector<std::int64_t>{});
+      any |= !rows.back().empty();
+    }
+    if (!any) return;
+    const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
+      std::vector<at::Tensor> indices;
+      for (const auto& list : batch) indices.push_back(at::tensor(list, at::kLong));
+      return gather(at::stack(indices).to(compute_.device()));
+    });
+    const auto all_labels = dataset_->host->labels();
+    for (std::int64_t k = 0; k < members(); ++k) {
+      const auto index = static_cast<std::size_t>(k);
+      if (rows[index].empty()) continue;
+      std::vector<std::int64_t> labels;
+      for (const std::int64_t row : rows[index]) labels.push_back(all_labels[static_cast<std::size_t>(row)]);
+      FitMember& fit = members_[index];
+      const std::int64_t at = fit.progression.finished_at >= 0 ? static_cast<std::int64_t>(fit.progression.finished_at)
+                                                               : std::min(step_, fit.total_updates);
+      const std::vector<std::string> names = {"accuracy", "nll"};
+      const Predictions predictions{logits[index], labels, dataset_->host->classes()};
+      const auto metrics = classification_metrics(predictions, names, phase, at);
+      context_.reporter.rows(static_cast<std::uint32_t>(k), metrics);
+      if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
+    }
+  };
+  if (last) return measure(Phase::train, &Split::train, [](const FitMember& fit) { return fit.failure.empty(); });
+  measure(Phase::validation, &Split::validation, [&](const FitMember& fit) {
+    return fit.failure.empty() && fit.progression.finished_at < 0 && step_ <= fit.total_updates &&
+           (step_ % fit.eval_every == 0 || step_ == fit.total_updates);
+  });
+}
+
+void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
+  at::NoGradGuard no_grad;
+  const TrainSpec& train = fit.base.spec.train;
+  Progression& p = fit.progression;
+  if (train.schedule.kind == "plateau") p.plateau.look(train.schedule, loss);
+  if (train.early_stopping.patience <= 0) return;
+  const auto copy_member = [k](std::vector<at::Tensor>& to, std::vector<at::Tensor>& from) {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i].select(0, k).copy_(from[i].detach().select(0, k));
+  };
+  if (loss < p.best_validation - train.early_stopping.min_delta) {
+    p.best_validation = loss;
+    p.evaluations_without_gain = 0;
+    copy_member(best_parameters_, state_.parameters);
+    copy_member(best_buffers_, state_.buffers);
+    return;
+  }
+  p.evaluations_without_gain += 1;
+  const bool out_of_patience = p.evaluations_without_gain >= train.early_stopping.patience;
+  if (!out_of_patience && step_ < fit.total_updates) return;
+  p.finished_at = static_cast<double>(step_);
+  copy_member(state_.parameters, best_parameters_);
+  copy_member(state_.buffers, best_buffers_);
+}
+
+void FitArray::checkpoint(bool last) {
+  StackedTensors tensors;
+  save_state(model_, state_, tensors);
+  if (!last) {
+    const auto& layout = model_.layout();
+    for (std::size_t i = 0; i < layout.parameters.size(); ++i) {
+      const std::string& name = layout.parameters[i].name;
+      tensors["moment1/" + name] = optimizer_.moment1()[i];
+      if (!optimizer_.moment2().empty()) tensors["moment2/" + name] = optimizer_.moment2()[i];
+      if (keeps_best_) tensors["best/" + name] = best_parameters_[i];
+    }
+    if (keeps_best_)
+      for (std::size_t i = 0; i < best_buffers_.size(); ++i) tensors["best/" + layout.buffers[i].name] = best_buffers_[i];
+    tensors["applied"] = optimizer_.applied();
+    at::Tensor progression = at::empty({members(), 7}, at::kDouble);
+    for (std::int64_t k = 0; k < members(); ++k)
+      std::copy_n(reinterpret_cast<const double*>(&member(k).progression), 7,
+                  progression.mutable_data_ptr<double>() + 7 * k);
+    tensors["progression"] = progression;
+  }
+  CheckpointNotice notice =
+      write_checkpoint(context_.job, step_, tensors);
+  notice.last = last;
+  context_.reporter.checkpoint(notice);
+  clock_.written(step_);
+}
+
+void FitArray::report_outcomes(TrialStatus status) {
+  for (std::int64_t k = 0; k < members(); ++k) {
+    const FitMember& fit = member(k);
+    MemberOutcome outcome;
+    outcome.member = static_cast<std::int32_t>(k);
+    outcome.status = fit.failure.empty() ? status : TrialStatus::failed;
+    outcome.reason = fit.failure;
+    outcome.retry = fit.failure.empty();
+    outcome.steps = step_;
+    outcome.wall_s = fit.wall_s;
+    outcome.peak_memory_bytes = compute_.peak_memory_bytes();
+    context_.reporter.outcome(outcome);
+  }
+}
+
+bool FitArray::all_at_rest() const {
+  return std::all_of(members_.begin(), members_.end(), [&](const FitMember& fit) { return fit.at_rest(step_); });
+}
+
+void FitArray::run() {
+  resume();
+  tables_.clear();
+  tables_.upload(masks_.tables());
+  replay_ = compute_.repeatable([this] { compute_step(); }, counter_);
+  while (!all_at_rest()) {
+    const std::int64_t steps = block_length();
+    fill_tables(steps);
+    const auto start = std::chrono::steady_clock::now();
+    const std::int64_t done = replay_block(steps);
+    if (done > 0) {
+      report_block(done, seconds_since(start));
+      step_ += done;
+      evaluate(false);
+    }
+    const bool drain = context_.reporter.drain_requested() && !all_at_rest();
+    if (drain || (clock_.due(step_) && !all_at_rest())) checkpoint(false);
+    if (drain) return report_outcomes(TrialStatus::stopped);
+  }
+  evaluate(true);
+  checkpoint(true);
+  report_outcomes(TrialStatus::done);
+}
+
+}  // namespace
+
+void run_fit_array(const ArrayContext& context, std::vector<ArrayMember> members) {
+  FitArray(context, std::move(members)).run();
+}
+
+}  // namespace tenfold

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+// The layer functions that models are written with. Everything is stacked: the leading dimension K is the
+// members of an array (fits or trials computed as one), and no function mixes members, so a model reads as for one
+// trial. On CPU each gives a member the same bits whatever K is, but for conv2d without `deterministic`.
+namespace tenfold::layers {
+
+// x (K, B, in), weight (K, in, out), bias (K, out) -> (K, B, out)
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// Over the last dimension, biased variance, eps 1e-5: xhat * weight + bias. x (K, B, F), weight, bias (K, F).
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// One group over (channels, height, width), affine per channel: x (K, B, C, H, W), weight, bias (K, C).
+at::Tensor layer_norm_image(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// Statistics of a batch norm, taken per feature over the real samples of the batch.
+struct BatchNormState {
+  at::Tensor running_mean;  // (K, F) updated in place
+  at::Tensor running_var;   // (K, F)
+};
+// Batch norm, eps 1e-5 (Ioffe and Szegedy 2015). x (K, B, F) or (K, B, C, H, W); sample_weight (K, B): padding has
+// weight 0 and changes nothing. With batch_statistics the batch's own (biased) variance normalises, and the running
+// values move to the batch's (unbiased) ones by momentum (K), which is 0 where a member must not change.
+at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, BatchNormState& state,
+                      const at::Tensor& sample_weight, bool batch_statistics, const at::Tensor& momentum);
+
+// name: relu gelu tanh. gelu is the exact (erf) one.
+at::Tensor activation(const at::Tensor& x, const std::string& name);
+
+// x (K, B, C, H, W), weight (K, out, C, k, k), bias (K, out), stride 1, zero padding k/2 -> (K, B, out, H, W).
+// A grouped convolution; with `deterministic` im2col and matrix products, which give the same bits for any K.
+at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool deterministic);
+
+// 2 x 2, stride 2: (K, B, C, H, W) -> (K, B, C, H/2, W/2)
+at::Tensor max_pool2(const at::Tensor& x);
+
+// Mean over the real samples of the cross entropy with smoothed labels,
+//   q = (1 - s) onehot + s / C,   loss = -sum_c q log p   (Szegedy et al. 2016).
+// logits (K, B, C), target (K, B, C) = q, sample_weight (K, B) -> (K)
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight);
+
+}  // namespace tenfold::layers

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "experiments/spec.h"
+
+namespace tenfold {
+
+// What an objective says of one batch of each member. All gradients flow through `total`.
+struct BatchObjective {
+  at::Tensor total;             // (K) what the optimizer minimises, nats
+  at::Tensor entropy;           // (K) mean over the real samples of H(p), nats
+  at::Tensor diversity;         // (K) 1 - H(pbar)/log C, in [0, 1]
+  at::Tensor diversity_weight;  // (K) the weight that `total` gave it
+  at::Tensor mean_probability;  // (K, C) pbar, detached
+};
+
+// An unsupervised loss on the logits of a batch. Labels never come near it. To add one: a file with a class and a
+// line in make_objective; its name and its defaults go to experiments/ (spec_fields.h, method_defaults.cpp).
+class Objective {
+ public:
+  virtual ~Objective() = default;
+  // logits: (K, B, C); sample_weight: (K, B), 1 for a real sample, 0 for padding. A batch without real samples
+  // gives zeros. Members do not mix: a NaN in one reaches no other.
+  virtual BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const = 0;
+};
+
+// members: one TttSpec per member, method equal in all. Null for methods without a loss (source, bn).
+std::unique_ptr<Objective> make_objective(const std::string& method, std::span<const TttSpec> members,
+                                          const at::Device& device);
+
+// Shared by the objectives: entropies of a batch and of its mean prediction.
+struct EntropyTerms {
+  at::Tensor entropy;           // (K)
+  at::Tensor mean_entropy;      // (K) H(pbar), nats
+  at::Tensor mean_probability;  // (K, C)
+};
+// entropy = mean_b(-sum_c p log(p + eps)), H(pbar) likewise, p = softmax(logits); means over real samples.
+EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps);
+
+// One value per member as a (K) float tensor.
+at::Tensor per_member(std::span<const TttSpec> members, double (*value)(const TttSpec&), const at::Device& device);
+
+std::unique_ptr<Objective> make_entropy_diversity(std::span<const TttSpec> members, const at::Device& device);
+std::unique_ptr<Objective> make_tent();
+std::unique_ptr<Objective> make_shot_im();
+
+}  // namespace tenfold
