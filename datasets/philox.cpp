@@ -28,32 +28,26 @@ struct Chunk {
 // The blocks first_block .. first_block + kLanes - 1 of a stream, in the order of their words.
 inline __attribute__((always_inline)) void philox_chunk(const RandomStream& stream, std::uint64_t first_block,
                                                         Chunk& out) {
-  std::uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
-  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {  // one vector's lane: a block
     const std::uint64_t index = first_block + lane;
-    c0[lane] = static_cast<std::uint32_t>(index);
-    c1[lane] = static_cast<std::uint32_t>(index >> 32);
-    c2[lane] = stream.site_low;
-    c3[lane] = stream.site_high;
-  }
-  std::uint32_t k0 = stream.key[0], k1 = stream.key[1];
-  for (int round = 0; round < 10; ++round) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const std::uint64_t p0 = std::uint64_t{0xD2511F53} * c0[lane];
-      const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * c2[lane];
-      c0[lane] = static_cast<std::uint32_t>(p1 >> 32) ^ c1[lane] ^ k0;
-      c1[lane] = static_cast<std::uint32_t>(p1);
-      c2[lane] = static_cast<std::uint32_t>(p0 >> 32) ^ c3[lane] ^ k1;
-      c3[lane] = static_cast<std::uint32_t>(p0);
+    std::uint32_t c0 = static_cast<std::uint32_t>(index), c1 = static_cast<std::uint32_t>(index >> 32);
+    std::uint32_t c2 = stream.site_low, c3 = stream.site_high;
+    std::uint32_t k0 = stream.key[0], k1 = stream.key[1];
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round) {
+      const std::uint64_t p0 = std::uint64_t{0xD2511F53} * c0;
+      const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * c2;
+      c0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0;
+      c1 = static_cast<std::uint32_t>(p1);
+      c2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
+      c3 = static_cast<std::uint32_t>(p0);
+      k0 += 0x9E3779B9;
+      k1 += 0xBB67AE85;
     }
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
-  }
-  for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    out.words[4 * lane] = c0[lane];
-    out.words[4 * lane + 1] = c1[lane];
-    out.words[4 * lane + 2] = c2[lane];
-    out.words[4 * lane + 3] = c3[lane];
+    out.words[4 * lane] = c0;
+    out.words[4 * lane + 1] = c1;
+    out.words[4 * lane + 2] = c2;
+    out.words[4 * lane + 3] = c3;
   }
 }
 
@@ -95,33 +89,40 @@ inline __attribute__((always_inline)) void normal_pair(std::uint32_t word_u, std
   b = r * std::bit_cast<float>(std::bit_cast<std::uint32_t>(odd ? x : y) ^ sin_sign);
 }
 
+inline __attribute__((always_inline)) void uniform_chunk(const Chunk& chunk, float* out) {
+  for (std::size_t j = 0; j < kChunk; ++j)
+    out[j] = static_cast<float>(static_cast<std::int32_t>(chunk.words[j] >> 8)) * 0x1p-24f;
+}
+
+inline __attribute__((always_inline)) void normal_chunk(const Chunk& chunk, float* out) {
+  for (std::size_t j = 0; j < kChunk; j += 2) normal_pair(chunk.words[j], chunk.words[j + 1], out[j], out[j + 1]);
+}
+
 TENFOLD_WIDE_VECTORS void fill_words_loop(const RandomStream& stream, std::uint32_t* out, std::size_t n) {
   Chunk chunk;
   for (std::size_t i = 0; i < n; i += kChunk) {
     philox_chunk(stream, i / 4, chunk);
-    const std::size_t count = std::min(kChunk, n - i);
-    for (std::size_t j = 0; j < count; ++j) out[i + j] = chunk.words[j];
+    std::copy_n(chunk.words.data(), std::min(kChunk, n - i), out + i);
   }
 }
 
 TENFOLD_WIDE_VECTORS void fill_uniform_loop(const RandomStream& stream, float* out, std::size_t n) {
   Chunk chunk;
+  float last[kChunk];
   for (std::size_t i = 0; i < n; i += kChunk) {
     philox_chunk(stream, i / 4, chunk);
-    const std::size_t count = std::min(kChunk, n - i);
-    for (std::size_t j = 0; j < count; ++j)
-      out[i + j] = static_cast<float>(static_cast<std::int32_t>(chunk.words[j] >> 8)) * 0x1p-24f;
+    uniform_chunk(chunk, n - i >= kChunk ? out + i : last);
+    if (n - i < kChunk) std::copy_n(last, n - i, out + i);
   }
 }
 
 TENFOLD_WIDE_VECTORS void fill_normal_loop(const RandomStream& stream, float* out, std::size_t n) {
   Chunk chunk;
-  float a[kChunk / 2], b[kChunk / 2];
+  float last[kChunk];
   for (std::size_t i = 0; i < n; i += kChunk) {
     philox_chunk(stream, i / 4, chunk);
-    for (std::size_t j = 0; j < kChunk / 2; ++j) normal_pair(chunk.words[2 * j], chunk.words[2 * j + 1], a[j], b[j]);
-    const std::size_t count = std::min(kChunk, n - i);
-    for (std::size_t j = 0; j < count; ++j) out[i + j] = (j % 2 == 0) ? a[j / 2] : b[j / 2];
+    normal_chunk(chunk, n - i >= kChunk ? out + i : last);
+    if (n - i < kChunk) std::copy_n(last, n - i, out + i);
   }
 }
 
