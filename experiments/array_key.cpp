@@ -53,6 +53,7 @@ std::string fit_array_key(const ExperimentSpec& spec, const DatasetSummary& data
   else
     key.add("epochs", train.epochs);
   key.add("eval", train.eval_every_steps).add("validation", spec.folds.validation > 0);
+  key.add("early_stopping", train.early_stopping.patience > 0);
   return key.take();
 }
 

@@ -12,13 +12,21 @@
 namespace tenfold {
 namespace {
 
-// Collects "key=value" lines of what differs from the introduced defaults.
+// Collects "key=value" lines of what differs from the introduced defaults. Sweeps plan many thousand trials, so a key
+// costs a string only where it differs.
 class Content {
  public:
   template <Section S>
-  void add(const std::string& prefix, const S& section, const S& reference) {
+  void add(std::string_view path, const S& section, const S& reference) {
     Fields<S>::visit([&](const Field& field, auto member) {
-      add_value(prefix + "." + std::string(field.key), field, section.*member, reference.*member);
+      const auto& value = section.*member;
+      using T = std::remove_cvref_t<decltype(value)>;
+      // A section is entered even when equal: a default inside it may have changed since it was introduced.
+      if (!Section<T> && value == reference.*member && field.introduced_as.empty()) return;
+      std::string key(path);
+      key += '.';
+      key += field.key;
+      add_value(key, field, value, reference.*member);
     });
   }
   template <class T>
@@ -31,7 +39,7 @@ class Content {
         lines_.push_back(key);
         add(key, *value, typename T::value_type{});
       } else {
-        if (value == reference) return;
+        if (value == reference && field.introduced_as.empty()) return;
         add_line(key, field, value ? canonical(*value) : "null");
       }
     } else if (value != reference || !field.introduced_as.empty()) {

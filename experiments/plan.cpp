@@ -24,28 +24,32 @@ class DatasetTable {
       : summarise_(summarise), summaries_(summaries) {}
 
   std::int32_t find(const ExperimentSpec& spec) {
+    if (!indices_.empty() && spec.dataset == last_.first && spec.folds == last_.second) return last_index_;
+    last_ = {spec.dataset, spec.folds};
+    return last_index_ = search(spec);
+  }
+
+ private:
+  using Key = std::pair<DatasetSpec, FoldSpec>;
+
+  std::int32_t search(const ExperimentSpec& spec) {
     Key key{spec.dataset, spec.folds};
     key.first.shift = {};
     key.first.normalisation = DatasetSpec{}.normalisation;  // applied to gathered samples: another fit, the same data
-    for (std::size_t back = keys_.size(); back-- > 0;)
-      if (keys_[back] == key) {
-        // Recently used ones are found first.
-        std::swap(keys_[back], keys_.back());
-        std::swap(indices_[back], indices_.back());
-        return indices_.back();
-      }
+    for (std::size_t i = 0; i < keys_.size(); ++i)
+      if (keys_[i] == key) return indices_[i];
     summaries_.push_back(summarise_(spec));
     keys_.push_back(std::move(key));
     indices_.push_back(static_cast<std::int32_t>(summaries_.size()) - 1);
     return indices_.back();
   }
 
- private:
-  using Key = std::pair<DatasetSpec, FoldSpec>;
   const DatasetSummariser& summarise_;
   std::vector<DatasetSummary>& summaries_;
   std::vector<Key> keys_;
   std::vector<std::int32_t> indices_;
+  Key last_;
+  std::int32_t last_index_ = -1;
 };
 
 // What the specification alone could not tell. One finding per configuration and key, worded with the fold it is
@@ -77,24 +81,27 @@ class DataChecks {
     else if (spec.train.batch_size > train.train_n)
       add(configuration, "train.batch_size",
           "train.batch_size is " + std::to_string(spec.train.batch_size) + ", more than the " +
-              std::to_string(train.train_n) + " training samples of " + name(train));
+              std::to_string(train.train_n) + " training samples of " + name(train) + ": give a smaller one");
     if (test.test_n < 1) add(configuration, "folds", "no sample is held out in " + name(test));
     const std::int64_t query = adaptation_set_size(spec, test.test_n);
     if (spec.ttt.method != "source" && test.test_n > 0 && *spec.ttt.batch_size > query)
       add(configuration, "ttt.batch_size",
           "ttt.batch_size is " + std::to_string(*spec.ttt.batch_size) + ", more than the " + std::to_string(query) +
-              " samples that " + name(test) + " adapts on");
+              " samples that " + name(test) + " adapts on: give a smaller one");
     if (spec.folds.validation > 0 && validation.validation_n < 1)
       add(configuration, "folds.validation", "folds.validation leaves no validation sample in " + name(validation));
   }
+  // The first pair is named, the others are counted: a useless axis doubles everything.
   void check_same(std::int32_t first, std::int32_t second) {
+    if (same_pairs_++ > 0) return;
     const auto& configurations = experiment_.configurations();
-    problems_.insert(experiment_.where(static_cast<std::size_t>(second), "sweep") + ": configurations " +
-                     quote(configurations[static_cast<std::size_t>(first)].label) + " and " +
-                     quote(configurations[static_cast<std::size_t>(second)].label) +
-                     " compute the same: drop one of them, such as by sweep.exclude");
+    same_ = experiment_.where(static_cast<std::size_t>(second), "sweep") + ": configurations " +
+            quote(configurations[static_cast<std::size_t>(first)].label) + " and " +
+            quote(configurations[static_cast<std::size_t>(second)].label) +
+            " compute the same: take one out, such as by sweep.exclude";
   }
-  void throw_if_any() const {
+  void throw_if_any() {
+    if (same_pairs_ > 0) problems_.insert(same_ + (same_pairs_ > 1 ? " (and more pairs like these)" : ""));
     if (problems_.empty()) return;
     std::string text;
     std::size_t shown = 0;
@@ -105,7 +112,6 @@ class DataChecks {
     if (problems_.size() > 50) text += "\nand " + std::to_string(problems_.size() - 50) + " more like these";
     throw Error(ErrorKind::config, text);
   }
-  bool full() const { return problems_.size() > 1000; }
 
  private:
   static std::string name(const SplitSummary& split) {
@@ -117,6 +123,8 @@ class DataChecks {
 
   const Experiment& experiment_;
   std::set<std::string> problems_;
+  std::string same_;
+  std::size_t same_pairs_ = 0;
   std::set<std::tuple<const DatasetSummary*, int, int, int, bool, bool>> seen_;
 };
 
@@ -127,8 +135,9 @@ void check_distinct(const Plan& plan, DataChecks& checks) {
   std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
     return std::tie(trial(a).identity, a) < std::tie(trial(b).identity, b);
   });
-  for (std::size_t i = 1; i < order.size() && !checks.full(); ++i)
-    if (trial(order[i]).identity == trial(order[i - 1]).identity)
+  for (std::size_t i = 1; i < order.size(); ++i)
+    if (trial(order[i]).identity == trial(order[i - 1]).identity &&
+        trial(order[i]).configuration != trial(order[i - 1]).configuration)
       checks.check_same(trial(order[i - 1]).configuration, trial(order[i]).configuration);
 }
 

@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <map>
+#include <set>
+#include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include "experiments/spec_access.h"
 #include "experiments/sweep.h"
@@ -156,12 +159,14 @@ std::vector<Configuration> expand_sweep(const Sweep& sweep, const ExperimentSpec
 
   std::vector<Configuration> configurations;
   configurations.reserve(points.size());
-  std::unordered_set<std::string> labels, contents;
+  std::unordered_set<std::string_view> labels;  // into `configurations`, which does not grow beyond its reserve
+  std::set<std::pair<std::size_t, std::size_t>> contents;  // 128-bit hashes: texts would double the memory
   std::vector<std::string> content;
   for (const Point& point : points) {
     Configuration configuration;
     content.clear();
     if (point.origin != nullptr && !point.included) configuration.label = point.origin->label;
+    configuration.parameters.reserve(point.settings.size());
     for (const SweepSetting* setting : point.settings) {
       configuration.parameters.emplace_back(setting->key, setting->text);
       if (setting->text != field_text(base, setting->key)) content.push_back(setting->key + "=" + setting->text);
@@ -173,13 +178,16 @@ std::vector<Configuration> expand_sweep(const Sweep& sweep, const ExperimentSpec
     std::sort(content.begin(), content.end());
     std::string joined;
     for (const std::string& part : content) joined += part + "\n";
-    const Mark mark = point.origin != nullptr ? point.origin->mark : sweep.mark;
-    if (!contents.insert(std::move(joined)).second)
-      problems.add(mark, "the sweep gives configuration " + quote(configuration.label) +
-                             " twice: its values are those of another");
-    else if (!labels.insert(configuration.label).second)
-      problems.add(mark, "two configurations are called " + quote(configuration.label) + ": rename the case");
     configurations.push_back(std::move(configuration));
+    const std::string& label = configurations.back().label;
+    const Mark mark = point.origin != nullptr ? point.origin->mark : sweep.mark;
+    const std::hash<std::string> hash;
+    const std::size_t first_hash = hash(joined);
+    const bool is_new = contents.emplace(first_hash, hash(joined + "again")).second;
+    if (!is_new)
+      problems.add(mark, "the sweep gives configuration " + quote(label) + " twice: its values are those of another");
+    if (!labels.insert(label).second && is_new)
+      problems.add(mark, "two configurations are called " + quote(label) + ": rename the case");
   }
   return configurations;
 }

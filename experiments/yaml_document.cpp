@@ -193,7 +193,8 @@ Node parse_yaml(std::string_view text, std::int32_t source, Problems& problems) 
     }
     return root;
   } catch (const YAML::Exception& error) {
-    builder.fail(error.mark, "this is not valid YAML: " + error.msg);
+    builder.fail(error.mark, "this is not valid YAML: " + error.msg +
+                                 " (texts that hold brackets or ': ' need quotes, such as \"layers:[0, 1]\")");
   }
 }
 
