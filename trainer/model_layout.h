@@ -60,7 +60,7 @@ std::vector<std::int64_t> linear_widths(const ModelSpec& spec, const std::vector
 
 // Which parameters adapt. Each pattern adds some: all; norm (weights and biases of norm layers); last:N and
 // first:N (layers); body (all layers but the head); layers:[i, j] (negative from the end); anything else is a
-// name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or names a layer that is not there.
+// name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or a layer not there.
 std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns);
 
 std::int64_t selected_count(const ModelLayout& layout, const std::vector<bool>& selected);  // values, not tensors
