@@ -33,7 +33,7 @@ double number_or_nan(const nlohmann::json& json, const char* key) {
 std::string with_thousands(std::int64_t value) {
   std::string digits = std::to_string(std::max<std::int64_t>(value, 0));
   for (auto place = static_cast<std::int64_t>(digits.size()) - 3; place > 0; place -= 3) {
-    digits.insert(static_cast<std::size_t>(place), ",");
+    digits.insert(static_cast<std::size_t>(place), 1, ',');
   }
   return digits;
 }
@@ -59,8 +59,9 @@ std::string bar(const ProgressSnapshot& s) {
   const std::int64_t finished = s.fits_done + s.trials_done + s.trials_failed;
   const std::int64_t filled =
       units > 0 ? std::clamp<std::int64_t>(finished * kBarCells / units, 0, kBarCells) : std::int64_t{0};
-  return "[" + std::string(static_cast<std::size_t>(filled), '#') +
-         std::string(static_cast<std::size_t>(kBarCells - filled), '.') + "]";
+  std::string cells(kBarCells, '.');
+  std::fill_n(cells.begin(), filled, '#');
+  return '[' + cells + ']';
 }
 
 bool complete(const ProgressSnapshot& s) {
@@ -153,11 +154,11 @@ std::string progress_line(const ProgressSnapshot& s, int width) {
   if (!losses.empty()) parts.push_back(losses);
 
   const auto room = static_cast<std::size_t>(std::max(width, 0));
-  std::string line = bar(s) + " " + parts.front();
+  std::string line = bar(s) + ' ' + parts.front();
   if (line.size() > room) return counts.size() <= room ? counts : counts.substr(0, room);
   for (std::size_t i = 1; i < parts.size(); ++i) {
     if (line.size() + 2 + parts[i].size() > room) break;
-    line += ", " + parts[i];
+    line.append(", ").append(parts[i]);
   }
   return line;
 }

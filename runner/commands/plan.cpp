@@ -18,7 +18,7 @@ constexpr std::size_t kLabelsShown = 24;
 std::string number(std::int64_t value) {
   std::string digits = std::to_string(value);
   for (auto place = static_cast<std::int64_t>(digits.size()) - 3; place > 0; place -= 3) {
-    digits.insert(static_cast<std::size_t>(place), ",");
+    digits.insert(static_cast<std::size_t>(place), 1, ',');
   }
   return digits;
 }

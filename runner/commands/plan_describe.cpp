@@ -23,7 +23,10 @@ std::string without_numbers(const std::string& name) {
 
 std::string joined(const std::vector<int>& values, const char* separator) {
   std::string text;
-  for (const int value : values) text += (text.empty() ? "" : separator) + std::to_string(value);
+  for (const int value : values) {
+    if (!text.empty()) text += separator;
+    text += std::to_string(value);
+  }
   return text;
 }
 

@@ -192,7 +192,7 @@ class Summariser {
   }
 
   void form_arrays() {
-    const std::vector<WorkItem> items = work_items(prepared_.experiment, prepared_.plan, 0);
+    const std::vector<WorkItem> items = work_items(prepared_.experiment, prepared_.plan);
     const int max_array = prepared_.experiment.base().resources.max_array;
     const auto slots = static_cast<int>(summary_.slots);
     Scheduler scheduler(items, gpu_ ? gpu_sizing(slots, max_array) : cpu_sizing(slots, max_array), 0);
