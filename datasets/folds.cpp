@@ -215,6 +215,11 @@ Indices stratified_validation(const Dataset& dataset, const FoldSpec& spec, cons
       ++of_class;
     }
   }
+  if (!chosen.empty() || wanted == 0) return chosen;
+  // A small share may have fallen on classes of one sample alone: then the largest class gives it.
+  const auto largest = std::max_element(classes.begin(), classes.end(),
+                                        [](const Indices& a, const Indices& b) { return a.size() < b.size(); });
+  if (largest->size() > 1) chosen.push_back(largest->front());
   return chosen;
 }
 

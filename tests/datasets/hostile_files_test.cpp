@@ -1,0 +1,147 @@
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "datasets/dataset.h"
+#include "datasets/philox.h"
+#include "datasets/safetensors.h"
+#include "tests/datasets/test_files.h"
+
+// Every format, cut off at every length and with bytes changed: an Error of the data or a sound dataset, nothing
+// else. Run under sanitizers, this is where reads beyond the end show.
+namespace tenfold {
+namespace {
+
+using test::npy;
+using test::raw;
+
+class HostileFiles : public testing::Test {
+ protected:
+  // load: reads the file of this name in the folder.
+  template <class Load>
+  void attack(const std::string& name, const std::string& sound, Load load) {
+    folder_.write(name, sound);
+    load();  // the file itself is sound
+    int refused = 0, accepted = 0;
+    const auto attempt = [&](const std::string& content) {
+      folder_.write(name, content);
+      try {
+        load();
+        ++accepted;
+      } catch (const Error& error) {
+        ++refused;
+        EXPECT_TRUE(error.kind() == ErrorKind::data || error.kind() == ErrorKind::config) << error.what();
+        EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+      }
+    };
+    const std::size_t step = std::max<std::size_t>(1, sound.size() / 400);
+    for (std::size_t length = 0; length < sound.size(); length += step) attempt(sound.substr(0, length));
+    EXPECT_GT(refused, 0);
+    const RandomStream stream(0, Purpose::query, 0, 0, site_of(name));
+    for (std::uint64_t i = 0; i < 1500; ++i) {
+      std::string content = sound;
+      const std::uint64_t changes = 1 + random_below(stream, 16 * i, 3);
+      for (std::uint64_t change = 0; change < changes; ++change) {
+        const auto place = static_cast<std::size_t>(random_below(stream, 16 * i + 1 + 2 * change, content.size()));
+        const std::uint64_t value = random_below(stream, 16 * i + 2 + 2 * change, 259);
+        // A bit flipped, a byte of any value, or an extreme.
+        content[place] = value < 8      ? static_cast<char>(content[place] ^ (1 << value))
+                         : value < 256  ? static_cast<char>(value)
+                         : value == 256 ? '\xFF'
+                                        : '\0';
+      }
+      attempt(content);
+    }
+    EXPECT_GT(refused, 100);
+    RecordProperty("refused", refused);
+    RecordProperty("accepted", accepted);
+  }
+
+  DatasetSpec spec(const std::string& kind, const std::string& name) {
+    DatasetSpec result;
+    result.kind = kind;
+    result.path = (folder_ / name).string();
+    return result;
+  }
+
+  test::TemporaryFolder folder_;
+};
+
+std::string samples_npy() { return npy("<f8", "(6, 2)", raw<double>({1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}), true); }
+std::string labels_npy() {
+  return npy("<U3", "(6,)",
+             raw<std::uint32_t>({'a', 'b', 0, 'a', 'b', 0, 'c', 0, 0, 'c', 0, 0, 'd', 'e', 'f', 'c', 0, 0}));
+}
+
+TEST_F(HostileFiles, Csv) {
+  DatasetSpec csv = spec("csv", "d.csv");
+  csv.label_column = "label";
+  csv.group_column = "who";
+  attack("d.csv",
+         "\xEF\xBB\xBFsize,\"the colour\",who,label\r\n1.5,red,a,x\r\n-2e3,\"dark "
+         "\"\"red\"\"\",b,y\r\n7,\"two\r\nlines\",a,x\r\n0,red,c,y\r\n",
+         [&] { load_dataset(csv); });
+}
+
+TEST_F(HostileFiles, GzippedCsv) {
+  DatasetSpec csv = spec("csv", "d.csv.gz");
+  csv.label_column = "y";
+  std::string content = "a,b,y\n";
+  for (int i = 0; i < 50; ++i) content += std::to_string(i * i % 37) + ".5,red," + std::to_string(i % 3) + "\n";
+  attack("d.csv.gz", test::gzipped(content), [&] { load_dataset(csv); });
+}
+
+TEST_F(HostileFiles, NpySamplesAndLabels) {
+  DatasetSpec arrays = spec("npy", "x.npy");
+  arrays.labels = folder_.write("y.npy", labels_npy());
+  attack("x.npy", samples_npy(), [&] { load_dataset(arrays); });
+  folder_.write("x.npy", samples_npy());
+  attack("y.npy", labels_npy(), [&] { load_dataset(arrays); });
+}
+
+TEST_F(HostileFiles, Npz) {
+  const DatasetSpec archive = spec("npz", "d.npz");
+  for (const bool zip64 : {false, true})
+    attack("d.npz", test::zip({{"x.npy", samples_npy(), true, zip64}, {"y.npy", labels_npy(), false, zip64}}),
+           [&] { load_dataset(archive); });
+}
+
+TEST_F(HostileFiles, Idx) {
+  DatasetSpec images = spec("idx", "images");
+  images.labels = folder_.write("labels", test::idx(0x08, {4}, std::string("\1\2\1\2", 4)));
+  const std::string sound = test::idx(0x08, {4, 2, 2}, "abcdefghijklmnop");
+  attack("images", sound, [&] { load_dataset(images); });
+  attack("images", test::gzipped(sound), [&] { load_dataset(images); });
+}
+
+TEST_F(HostileFiles, SafetensorsAndCachedDatasets) {
+  const Dataset data({{2}, {1, 2, 3, 4, 5, 6}, {0, 1, 0}, {4, 4, 9}, {-1, 0, 1}, {"no", "yes"}, {false, true}});
+  const auto file = write_cached_dataset(data, folder_.path());
+  const std::string sound = test::read_all(file);
+  // Nothing but the data as they were may come out of the cache.
+  attack("cache.safetensors", sound, [&] {
+    const Dataset read = read_cached_dataset(folder_ / "cache.safetensors");
+    EXPECT_EQ(read.fingerprint(), data.fingerprint());
+  });
+  attack("plain.safetensors", sound, [&] {
+    const SafetensorsFile stored = SafetensorsFile::open(folder_ / "plain.safetensors");
+    unsigned sum = 0;
+    for (const auto& [name, tensor] : stored.tensors())
+      for (const std::byte byte : tensor.data) sum += std::to_integer<unsigned>(byte);
+    EXPECT_GT(sum, 0u);
+  });
+}
+
+// A few kilobytes that inflate to gigabytes are stopped at what the file could need.
+TEST_F(HostileFiles, DecompressionBombs) {
+  std::string bomb = std::string(200'000'000, '\0');
+  const std::string zipped = test::gzipped(bomb);
+  bomb = {};
+  DatasetSpec images = spec("idx", "images");
+  folder_.write("images", zipped);
+  images.labels = images.path;
+  EXPECT_THROW(load_dataset(images), Error);
+}
+
+}  // namespace
+}  // namespace tenfold
