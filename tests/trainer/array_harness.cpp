@@ -1,0 +1,83 @@
+#include "tests/trainer/array_harness.h"
+
+#include <unistd.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "datasets/dataset.h"
+#include "experiments/metric.h"
+
+namespace tenfold::testing {
+namespace {
+
+template <class Row>
+void append(std::vector<Row>& to, std::span<const Row> rows) {
+  to.insert(to.end(), rows.begin(), rows.end());
+}
+
+}  // namespace
+
+void Recorder::rows(std::uint32_t member, std::span<const TrainStepRow> rows) { append(members[member].train_steps, rows); }
+void Recorder::rows(std::uint32_t member, std::span<const TttStepRow> rows) { append(members[member].ttt_steps, rows); }
+void Recorder::rows(std::uint32_t member, std::span<const EvaluationRow> rows) { append(members[member].evaluations, rows); }
+void Recorder::progress(const Progress&) {}
+
+double Recorder::metric(std::size_t member, Phase phase, const std::string& name) const {
+  double value = std::numeric_limits<double>::quiet_NaN();
+  for (const EvaluationRow& row : members.at(member).evaluations)
+    if (row.phase == phase && row.metric == metric_index(name)) value = row.value;
+  return value;
+}
+
+Workspace::Workspace() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "tenfold-array-XXXXXX").string();
+  folder_ = mkdtemp(pattern.data());
+}
+
+Workspace::~Workspace() {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+ArrayJob Workspace::job(Stage stage, const std::vector<Case>& cases, const std::string& name) const {
+  ArrayJob job;
+  job.stage = stage;
+  const Dataset dataset = load_dataset(cases.front().spec.dataset);
+  write_cached_dataset(dataset, folder_ / "cache");
+  job.fingerprint = dataset.fingerprint().hex();
+  job.cache_folder = (folder_ / "cache").string();
+  job.checkpoint_folder = (folder_ / "checkpoints").string();
+  job.array = name;
+  for (const Case& one : cases) {
+    JobMember member;
+    member.unit = static_cast<std::int64_t>(job.members.size()) + 1;
+    member.configuration = static_cast<std::int32_t>(job.configurations.size());
+    member.repeat = one.repeat;
+    member.fold = one.fold;
+    member.resume = one.resume;
+    member.fit = one.fit;
+    job.configurations.push_back(to_json(one.spec).dump());
+    job.members.push_back(member);
+  }
+  return job;
+}
+
+CheckpointRef newest(const Recorder& recorder, std::int64_t index) {
+  const CheckpointNotice& notice = recorder.checkpoints.back();
+  return {notice.path, index, notice.step, notice.sha256};
+}
+
+ExperimentSpec spec_from_yaml(const std::string& text) { return Experiment::parse(text, "test.yaml").resolve(0); }
+
+ExperimentSpec small_spec(const std::string& more) {
+  return spec_from_yaml(
+      "name: small\n"
+      "dataset: {kind: synthetic, samples: 230, features: 7, classes: 3, separation: 4, seed: 5, shift: {kind: gaussian_noise, severity: 5}}\n"
+      "folds: {kind: stratified, k: 4}\n"
+      "model: {kind: mlp, hidden: [12], norm: layer, dropout: 0.2}\n"
+      "train: {epochs: 3, batch_size: 16, optimizer: {kind: adamw, lr: 0.01}}\n" +
+      (more.empty() ? "ttt: {steps: 4, batch_size: 16, lr: 0.01}\n" : more));
+}
+
+}  // namespace tenfold::testing
