@@ -1,0 +1,37 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace tenfold {
+
+// A child process that leads a session of its own. The destructor kills the whole session and reaps the child, so
+// nothing outlives its owner.
+class ChildProcess {
+ public:
+  ChildProcess() = default;
+  explicit ChildProcess(pid_t pid) : pid_(pid) {}
+  ChildProcess(ChildProcess&& other) noexcept
+      : pid_(std::exchange(other.pid_, -1)), status_(std::exchange(other.status_, std::nullopt)) {}
+  ChildProcess& operator=(ChildProcess&& other) noexcept;
+  ~ChildProcess();
+
+  pid_t pid() const { return pid_; }
+  bool started() const { return pid_ > 0; }
+  bool ended();                                    // asks the kernel, without waiting
+  bool wait_for(std::chrono::milliseconds limit);  // true when it has ended
+  void signal(int number);                         // to the child alone
+  void kill_session();                             // SIGKILL to all of its session's leading group
+  // "killed by SIGSEGV (segmentation fault)", "exited with code 3"; only after it has ended.
+  std::string how_it_ended() const;
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> status_;  // of waitpid
+};
+
+}  // namespace tenfold

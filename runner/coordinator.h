@@ -1,0 +1,147 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "db/store.h"
+#include "db/writer.h"
+#include "runner/coordinator_front.h"
+#include "runner/coordinator_jobs.h"
+#include "runner/coordinator_resume.h"
+#include "runner/messages_port.h"
+#include "runner/planning.h"
+#include "runner/rank_pacer.h"
+#include "runner/schedule_cost.h"
+#include "runner/scheduler.h"
+
+namespace tenfold {
+
+struct CoordinatorSettings {
+  std::filesystem::path checkpoint_folder;  // absolute
+  bool gpu = false;
+  bool empty_trials = false;
+  double peer_silence_s = 20;
+  double drain_limit_s = 10;
+};
+
+// Rank 0: hands arrays to workers, writes what comes back, retries what fails, and tells the front. Everything it
+// knows beyond the store is lost with it, and may be.
+class Coordinator {
+ public:
+  Coordinator(const PreparedExperiment& prepared, RegisteredPlan registered, StoreWriter& writer, MessagePort& port,
+              FrontLink& front, CoordinatorSettings settings);
+
+  // Until every trial is done or failed, or a drain is complete; everything is committed when it returns. Throws
+  // Error: storage when the store cannot be written, communication when no worker or no front is left.
+  RunOutcome run();
+
+  // MPI_Finalize would wait for the dead.
+  bool lost_any_worker() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Member {
+    std::int32_t unit = 0;
+    std::uint64_t attempt = 0;  // StoreWriter's key; 0 before it started
+    std::int64_t resumed_from_step = -1;
+    bool over = false;
+  };
+  struct RunningArray {
+    PlannedArray plan;
+    int worker = 0;
+    bool started = false;
+    std::vector<Member> members;
+    Progress progress;
+    double expected_s = -1;
+  };
+  struct Peer {
+    WorkerIntroduction introduction;
+    bool introduced = false, ready = false, lost = false;
+    std::int64_t trainer_pid = 0;
+    std::deque<std::uint64_t> queue;  // dispatches; the first one is computed
+    Clock::time_point last_heard{};
+  };
+
+  // coordinator.cpp: the loop, the workers, the end
+  bool finished() const;
+  void handle(const Received& received);
+  void tick(Clock::time_point now);
+  void watch_peers(Clock::time_point now);
+  void lose_worker(int rank, const std::string& reason);
+  void begin_drain();
+  void end_drain();
+  void report_progress(Clock::time_point now);
+  void dismiss_workers();
+  RunOutcome outcome() const;
+
+  // coordinator_start.cpp: what is to be done, from what the store has
+  void load_units(RegisteredPlan registered);
+  void make_unit_ready(std::int32_t unit);
+  std::int64_t usable_resume_step(std::int32_t unit);
+
+  // coordinator_arrays.cpp: arrays on their way
+  void feed(int rank);
+  void dispatch(int rank, PlannedArray planned);
+  void started(std::uint64_t dispatch, const std::string& payload);
+  void dropped(std::uint64_t dispatch);
+  void trainer_ready(int rank, const std::string& payload);
+  void frame(int rank, const Message& message);
+  void rows(RunningArray& array, const std::string& payload);
+  void checkpoint(RunningArray& array, const std::string& payload);
+  void member_outcome(RunningArray& array, const MemberOutcome& outcome);
+  void array_crashed(std::uint64_t dispatch, const std::string& reason);
+  void remove_array(std::uint64_t dispatch);
+
+  // coordinator_units.cpp: what becomes of fits and trials
+  void unit_done(std::int32_t unit);
+  void unit_failed(std::int32_t unit, const std::string& reason);
+  void fail_trials_of(std::int32_t fit, const std::string& reason);
+  void trial_over(std::int32_t trial);
+  void end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
+                   const MemberOutcome& measured = {});
+  void note_retry(std::int32_t unit, const std::string& reason);
+  void note_halving(const std::vector<std::int32_t>& members, const std::string& reason);
+  void event(std::int32_t unit, const std::string& kind, const std::string& detail);
+  bool is_fit(std::int32_t unit) const { return unit < fits_; }
+  UnitKind kind(std::int32_t unit) const { return is_fit(unit) ? UnitKind::fit : UnitKind::trial; }
+  std::string name(std::int32_t unit) const;
+  Unit& unit(std::int32_t number) { return units_[static_cast<std::size_t>(number)]; }
+  std::span<const std::int32_t> trials_of(std::int32_t fit) const;
+
+  const PreparedExperiment& prepared_;
+  StoreWriter& writer_;
+  MessagePort& port_;
+  FrontLink& front_;
+  CoordinatorSettings settings_;
+
+  std::int32_t fits_ = 0, trials_ = 0;
+  std::vector<Unit> units_;                              // fits, then trials
+  std::vector<std::int32_t> trial_index_, trial_units_;  // trials of fit f: trial_units_[trial_index_[f] ..)
+  std::vector<std::int32_t> open_trials_;                // by fit
+  CheckpointCheck checkpoints_;
+  JobBuilder jobs_;
+  std::unique_ptr<Scheduler> scheduler_;
+  CostModel costs_;
+
+  std::map<std::uint64_t, RunningArray> running_;
+  std::vector<Peer> peers_;  // by rank; 0 is unused
+  std::uint64_t next_dispatch_ = 1, next_attempt_ = 1;
+
+  std::int64_t fits_done_ = 0, trials_done_ = 0, trials_failed_ = 0, fits_total_ = 0;
+  double smallest_memory_ = 0;         // that an array may take, over all devices
+  double remaining_cost_[2] = {0, 0};  // fits, trials
+  Progress latest_;                    // of an adaptation
+  bool draining_ = false, drained_ = false, holding_ = false;
+  std::string last_loss_;  // why the last worker was written off
+  Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_until_{}, last_tick_{}, last_heartbeat_{},
+      last_report_{};
+  Pacer pacer_;
+};
+
+}  // namespace tenfold

@@ -1,0 +1,266 @@
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "experiments/error.h"
+#include "runner/coordinator.h"
+
+// Arrays on their way: from the scheduler to a worker, and what comes back of them.
+namespace tenfold {
+namespace {
+
+// A second array waits at the worker only when the first is over so soon that our latency would show; a longer one
+// would rather be given to whichever slot is free first.
+constexpr double kShortArray_s = 0.25;
+constexpr double kMemoryShare = 0.5;  // of a device, for an array; the rest is data, workspace and graphs
+
+}  // namespace
+
+void Coordinator::feed(int rank) {
+  Peer& peer = peers_[static_cast<std::size_t>(rank)];
+  while (!draining_ && peer.ready && !peer.lost && peer.queue.size() < 2 && scheduler_->has_ready()) {
+    if (peer.queue.size() == 1 && !settings_.empty_trials) {
+      const double expected = running_.at(peer.queue.front()).expected_s;
+      if (expected < 0 || expected > kShortArray_s) return;
+    }
+    auto planned = scheduler_->next();
+    if (!planned) return;
+    dispatch(rank, std::move(*planned));
+  }
+}
+
+void Coordinator::dispatch(int rank, PlannedArray planned) {
+  const std::uint64_t number = next_dispatch_++;
+  if (first_dispatch_ == Clock::time_point{}) first_dispatch_ = Clock::now();
+  RunningArray array;
+  array.worker = rank;
+  for (const std::int32_t u : planned.units) {
+    array.members.push_back({u, 0, planned.resume_step, false});
+    const double expected = costs_.expected_s(scheduler_->item(u));
+    array.expected_s = expected < 0 || (array.expected_s < 0 && array.members.size() > 1)
+                           ? -1
+                           : std::max(array.expected_s, 0.0) + expected;
+  }
+  port_.send(rank, {MessageKind::job, {}, number, jobs_.build(planned, units_, number)});
+  array.plan = std::move(planned);
+  running_.emplace(number, std::move(array));
+  peers_[static_cast<std::size_t>(rank)].queue.push_back(number);
+}
+
+void Coordinator::started(std::uint64_t number, const std::string& payload) {
+  const auto found = running_.find(number);
+  if (found == running_.end()) return;
+  RunningArray& array = found->second;
+  Peer& peer = peers_[static_cast<std::size_t>(array.worker)];
+  array.started = true;
+  const auto json = nlohmann::json::parse(payload, nullptr, false);
+  if (json.is_object()) peer.trainer_pid = json.value("pid", std::int64_t{0});
+  for (Member& member : array.members) {
+    Unit& u = unit(member.unit);
+    member.attempt = next_attempt_++;
+    AttemptStart start;
+    start.kind = kind(member.unit);
+    start.unit = u.id;
+    start.number = ++u.attempts;
+    start.rank = array.worker;
+    start.host = peer.introduction.host;
+    start.pid = peer.trainer_pid;
+    start.device = peer.introduction.device;
+    start.slot = peer.introduction.slot;
+    start.log = peer.introduction.log;
+    start.resumed_from_step = member.resumed_from_step;
+    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+  }
+}
+
+void Coordinator::dropped(std::uint64_t number) {
+  const auto found = running_.find(number);
+  if (found == running_.end() || found->second.started) return;
+  remove_array(number);
+}
+
+void Coordinator::trainer_ready(int rank, const std::string& payload) {
+  Peer& peer = peers_[static_cast<std::size_t>(rank)];
+  const ReadyNotice notice = decode_ready(payload);
+  peer.ready = true;
+  peer.trainer_pid = notice.pid;
+  if (!settings_.gpu) return;
+  const auto sharing = std::count_if(peers_.begin() + 1, peers_.end(), [&](const Peer& other) {
+    return other.introduced && other.introduction.host == peer.introduction.host &&
+           other.introduction.device == peer.introduction.device;
+  });
+  const double share = kMemoryShare * static_cast<double>(notice.memory_bytes) /
+                       static_cast<double>(std::max<std::ptrdiff_t>(1, sharing));
+  smallest_memory_ = smallest_memory_ > 0 ? std::min(smallest_memory_, share) : share;
+  scheduler_->set_array_memory(smallest_memory_);
+}
+
+void Coordinator::frame(int rank, const Message& message) {
+  Peer& peer = peers_[static_cast<std::size_t>(rank)];
+  if (message.frame == FrameType::ready) {
+    trainer_ready(rank, message.payload);
+    return;
+  }
+  // The fence: an array that was given to somebody else, or is over, has no number here any more.
+  const auto found = running_.find(message.dispatch);
+  if (found == running_.end() || found->second.worker != rank) return;
+  RunningArray& array = found->second;
+  try {
+    switch (message.frame) {
+      case FrameType::heartbeat:
+        array.progress = decode_progress(message.payload);
+        if (array.plan.stage == Stage::adapt) latest_ = array.progress;
+        break;
+      case FrameType::rows:
+        rows(array, message.payload);
+        break;
+      case FrameType::checkpoint:
+        checkpoint(array, message.payload);
+        break;
+      case FrameType::member_done:
+        member_outcome(array, decode_outcome(message.payload));
+        break;
+      case FrameType::job_done:
+        if (std::any_of(array.members.begin(), array.members.end(), [](const Member& m) { return !m.over; }))
+          array_crashed(message.dispatch, "the trainer ended the array without the outcome of every member");
+        else
+          remove_array(message.dispatch);
+        break;
+      case FrameType::failure:
+        peer.ready = false;  // the worker replaces it
+        array_crashed(message.dispatch, decode_failure(message.payload).reason);
+        break;
+      default:
+        break;
+    }
+  } catch (const Error& error) {
+    // Nonsense from a trainer costs its worker, not the run; an error of the store is ours.
+    if (error.kind() != ErrorKind::communication) throw;
+    lose_worker(rank, std::string("its trainer sent what cannot be read: ") + error.what());
+  }
+}
+
+void Coordinator::rows(RunningArray& array, const std::string& payload) {
+  RowBlock block = decode_rows(payload);
+  if (block.header.member >= array.members.size())
+    throw Error(ErrorKind::communication, "rows of a member that the array does not have");
+  const Member& member = array.members[block.header.member];
+  if (member.over || member.attempt == 0) return;
+  const RowId id = unit(member.unit).id;
+  const bool fit = is_fit(member.unit);
+  switch (block.header.kind) {
+    case RowKind::train_step:
+      if (!fit) throw Error(ErrorKind::communication, "training steps of a trial");
+      writer_.submit(AddTrainSteps{id, std::move(block.train_steps)});
+      break;
+    case RowKind::ttt_step:
+      if (fit) throw Error(ErrorKind::communication, "adaptation steps of a fit");
+      writer_.submit(AddTttSteps{id, std::move(block.ttt_steps)});
+      break;
+    case RowKind::evaluation:
+      writer_.submit(AddEvaluations{kind(member.unit), id, std::move(block.evaluations)});
+      break;
+  }
+}
+
+void Coordinator::checkpoint(RunningArray& array, const std::string& payload) {
+  const CheckpointNotice notice = decode_checkpoint(payload);
+  const std::filesystem::path path = notice.path;
+  if (path.parent_path() != checkpoints_.folder())
+    throw Error(ErrorKind::communication, "a checkpoint outside of " + checkpoints_.folder().string());
+  const CheckpointSpec& wanted = jobs_.checkpoint_spec();
+  const std::string file = path.filename().string();
+  checkpoints_.trust(file);
+  for (std::size_t i = 0; i < notice.members.size(); ++i) {
+    const auto index = static_cast<std::size_t>(notice.members[i]);
+    if (notice.members[i] < 0 || index >= array.members.size())
+      throw Error(ErrorKind::communication, "a checkpoint of a member that the array does not have");
+    const Member& member = array.members[index];
+    if (member.over || member.attempt == 0) continue;
+    CheckpointRecord record;
+    record.kind = kind(member.unit);
+    record.unit = unit(member.unit).id;
+    record.attempt = static_cast<RowId>(member.attempt);
+    record.file = {file, static_cast<std::int64_t>(i), notice.step, notice.sha256, notice.bytes};
+    record.keep = wanted.keep;
+    record.keep_every_steps = wanted.keep_every_steps.value_or(0);
+    std::vector<StoredCheckpoint>& kept = unit(member.unit).checkpoints;
+    std::erase_if(kept, [&](const StoredCheckpoint& c) { return c.step >= notice.step; });
+    kept.insert(kept.begin(), record.file);
+    if (kept.size() > static_cast<std::size_t>(std::max(1, wanted.keep))) kept.pop_back();
+    writer_.submit(std::move(record));
+  }
+}
+
+void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outcome) {
+  if (outcome.member < 0 || static_cast<std::size_t>(outcome.member) >= array.members.size())
+    throw Error(ErrorKind::communication, "the outcome of a member that the array does not have");
+  Member& member = array.members[static_cast<std::size_t>(outcome.member)];
+  if (member.over) return;
+  member.over = true;
+  const bool was_alone = array.members.size() == 1;
+  switch (outcome.status) {
+    case TrialStatus::done:
+      if (member.resumed_from_step < 0) costs_.observe(scheduler_->item(member.unit), outcome.wall_s);
+      end_attempt(member, TrialStatus::done, TrialStatus::done, "", outcome);
+      unit_done(member.unit);
+      break;
+    case TrialStatus::stopped:
+      end_attempt(member, TrialStatus::stopped, TrialStatus::stopped, outcome.reason, outcome);
+      if (!draining_) make_unit_ready(member.unit);
+      break;
+    default: {
+      std::optional<std::int32_t> given_up = member.unit;
+      if (outcome.retry)
+        given_up = scheduler_->member_failed(member.unit, usable_resume_step(member.unit), was_alone);
+      else
+        scheduler_->finished(member.unit);
+      end_attempt(member, TrialStatus::failed, given_up ? TrialStatus::failed : TrialStatus::pending, outcome.reason,
+                  outcome);
+      if (given_up)
+        unit_failed(member.unit, outcome.reason);
+      else
+        note_retry(member.unit, outcome.reason);
+    }
+  }
+}
+
+void Coordinator::array_crashed(std::uint64_t number, const std::string& reason) {
+  const auto found = running_.find(number);
+  if (found == running_.end()) return;
+  RunningArray& array = found->second;
+  std::vector<std::int32_t> left;
+  std::vector<std::int64_t> steps;
+  std::vector<Member*> members;
+  for (Member& member : array.members) {
+    if (member.over) continue;
+    member.over = true;
+    members.push_back(&member);
+    left.push_back(member.unit);
+    if (!draining_) steps.push_back(usable_resume_step(member.unit));
+  }
+  if (draining_) {
+    // It will be tried again by the next run.
+    for (Member* member : members) end_attempt(*member, TrialStatus::failed, TrialStatus::pending, reason);
+    remove_array(number);
+    return;
+  }
+  const auto given_up = scheduler_->crashed(left, steps, array.members.size() == 1);
+  for (Member* member : members)
+    end_attempt(*member, TrialStatus::failed, given_up ? TrialStatus::failed : TrialStatus::pending, reason);
+  if (given_up)
+    unit_failed(*given_up, reason);
+  else if (left.size() == 1)
+    note_retry(left[0], reason);
+  else if (!left.empty())
+    note_halving(left, reason);
+  remove_array(number);
+}
+
+void Coordinator::remove_array(std::uint64_t number) {
+  const auto found = running_.find(number);
+  if (found == running_.end()) return;
+  std::erase(peers_[static_cast<std::size_t>(found->second.worker)].queue, number);
+  running_.erase(found);
+}
+
+}  // namespace tenfold

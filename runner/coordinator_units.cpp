@@ -1,0 +1,112 @@
+#include <algorithm>
+
+#include "runner/coordinator.h"
+
+// What becomes of fits and trials, and how the store and the front learn of it.
+namespace tenfold {
+
+void Coordinator::unit_done(std::int32_t number) {
+  scheduler_->finished(number);
+  remaining_cost_[is_fit(number) ? 0 : 1] -= scheduler_->item(number).cost;
+  if (is_fit(number)) {
+    ++fits_done_;
+    if (unit(number).checkpoints.size() > 1)
+      unit(number).checkpoints.resize(1);  // its last; the store drops the others
+    for (const std::int32_t trial : trials_of(number))
+      if (!scheduler_->over(trial)) make_unit_ready(trial);
+  } else {
+    ++trials_done_;
+    trial_over(number);
+  }
+}
+
+void Coordinator::unit_failed(std::int32_t number, const std::string& reason) {
+  remaining_cost_[is_fit(number) ? 0 : 1] -= scheduler_->item(number).cost;
+  event(number, "failed", name(number) + " has failed: " + reason);
+  front_.note(name(number) + " has failed: " + reason);
+  if (is_fit(number)) {
+    fail_trials_of(number, reason);
+  } else {
+    ++trials_failed_;
+    trial_over(number);
+  }
+}
+
+// A trial that cannot even begin has an attempt nevertheless: that is where a reason is looked for.
+void Coordinator::fail_trials_of(std::int32_t fit, const std::string& reason) {
+  for (const std::int32_t trial : trials_of(fit)) {
+    if (scheduler_->over(trial)) continue;
+    scheduler_->finished(trial);
+    remaining_cost_[1] -= scheduler_->item(trial).cost;
+    Unit& u = unit(trial);
+    Member member{trial, next_attempt_++, -1, true};
+    AttemptStart start;
+    start.kind = UnitKind::trial;
+    start.unit = u.id;
+    start.number = ++u.attempts;
+    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+    end_attempt(member, TrialStatus::failed, TrialStatus::failed, "its fit failed: " + reason);
+    ++trials_failed_;
+    trial_over(trial);
+  }
+}
+
+void Coordinator::trial_over(std::int32_t trial) {
+  unit(trial).checkpoints = {};
+  const std::int32_t fit = scheduler_->item(trial).fit;
+  if (--open_trials_[static_cast<std::size_t>(fit)] == 0) unit(fit).checkpoints = {};
+}
+
+void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
+                              const MemberOutcome& measured) {
+  member.over = true;
+  if (member.attempt == 0) return;  // it never started: there is nothing to end
+  AttemptEnd end;
+  end.attempt = static_cast<RowId>(member.attempt);
+  end.outcome = outcome;
+  end.unit_status = unit_status;
+  end.reason = reason;
+  end.wall_s = measured.wall_s;
+  end.peak_memory_bytes = measured.peak_memory_bytes;
+  writer_.submit(std::move(end));
+}
+
+void Coordinator::note_retry(std::int32_t number, const std::string& reason) {
+  const int failures = scheduler_->failures(number);
+  const std::string text = name(number) + " is tried again" +
+                           (failures > 0 ? " (" + std::to_string(failures) + " of " +
+                                               std::to_string(prepared_.experiment.base().retries) + ")"
+                                         : "") +
+                           ": " + reason;
+  event(number, "retry", text);
+  front_.note(text);
+}
+
+void Coordinator::note_halving(const std::vector<std::int32_t>& members, const std::string& reason) {
+  const std::string text = "an array of " + std::to_string(members.size()) +
+                           (is_fit(members.front()) ? " fits" : " trials") + " is tried again in halves: " + reason;
+  event(-1, "array_halved", text);
+  front_.note(text);
+}
+
+void Coordinator::event(std::int32_t number, const std::string& kind, const std::string& detail) {
+  const bool trial = number >= 0 && !is_fit(number);
+  writer_.submit(AddEvent{trial ? std::optional<RowId>(unit(number).id) : std::nullopt, kind, detail});
+}
+
+std::string Coordinator::name(std::int32_t number) const {
+  const Plan& plan = prepared_.plan;
+  if (is_fit(number)) {
+    const SplitSummary& split = plan.split(plan.fits[static_cast<std::size_t>(number)]);
+    return "the fit of repeat " + std::to_string(split.repeat) + " fold " + std::to_string(split.fold) + " (fit " +
+           std::to_string(units_[static_cast<std::size_t>(number)].id) + ")";
+  }
+  const TrialUnit& trial = plan.trials[static_cast<std::size_t>(number - fits_)];
+  const SplitSummary& split = plan.split(trial);
+  const std::string& label = prepared_.experiment.configurations()[static_cast<std::size_t>(trial.configuration)].label;
+  return "trial " + std::to_string(units_[static_cast<std::size_t>(number)].id) + " (" + label +
+         (label.empty() ? "" : ", ") + "repeat " + std::to_string(split.repeat) + " fold " +
+         std::to_string(split.fold) + ")";
+}
+
+}  // namespace tenfold

@@ -1,0 +1,186 @@
+#include "runner/front.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <vector>
+
+#include "db/run_lock.h"
+#include "db/store.h"
+#include "experiments/error.h"
+#include "runner/front_report.h"
+#include "runner/rank.h"
+#include "runner/rank_slots.h"
+#include "runner/spawn.h"
+
+namespace tenfold {
+namespace {
+
+constexpr auto kStartLimit = std::chrono::seconds(120);  // until the coordinator says hello: slow file systems
+constexpr auto kDrainLimit = std::chrono::seconds(30);   // the coordinator takes 10 s at most
+constexpr auto kEndLimit = std::chrono::seconds(3);
+constexpr auto kTermLimit = std::chrono::seconds(2);
+
+// The front's own part of a run: what is there to do? Under the run lock, which the coordinator takes over.
+struct Survey {
+  PreparedExperiment prepared;
+  SlotChoice slots;
+  bool done = false;
+};
+
+Survey survey(const RunOptions& options) {
+  PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits);
+  const SlotChoice slots = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
+  const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
+  Store store = Store::open(options.db);
+  const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan);
+  const bool done = everything_is_done(registered);
+  if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, slots) << std::flush;
+  return {std::move(prepared), slots, done};
+}
+
+int run_in_foreign_world(const RunOptions& options) {
+  // Every rank reads the file for its device; rank 0 alone plans.
+  const Experiment experiment = Experiment::load(options.experiment_file, options.overrides);
+  RankOptions rank{options, 0, false, {}};
+  rank.gpu = choose_slots(experiment.base().resources, options.slots, options.device).gpu;
+  return run_in_world(rank);
+}
+
+}  // namespace
+
+Front::Front(const RankOptions& options, SignalReceiver& signals)
+    : options_(options), signals_(signals), started_(Clock::now()) {
+  const std::filesystem::path logs = log_folder(options.run.db);
+  std::error_code error;
+  std::filesystem::create_directories(logs, error);
+  if (error) throw Error(ErrorKind::storage, "cannot make the folder " + logs.string() + ": " + error.message());
+  log_ = logs / "mpirun.log";
+  log_begin_ = std::filesystem::file_size(log_, error);
+  if (error) log_begin_ = 0;
+  options_.front_socket = folder_.path() / "front";
+  listener_ = listen_unix(options_.front_socket);
+  mpirun_ = start_mpirun(options_, folder_.path(), log_);
+  view_.emplace(STDERR_FILENO, options_.run.quiet);
+}
+
+RunOutcome Front::watch() {
+  while (!outcome_ && !stopped_at_once_) {
+    std::vector<pollfd> sockets{{signals_.fd(), POLLIN, 0}};
+    if (channel_)
+      sockets.push_back({channel_->fd(), static_cast<short>(POLLIN | (channel_->flushed() ? 0 : POLLOUT)), 0});
+    else
+      sockets.push_back({listener_.get(), POLLIN, 0});
+    ::poll(sockets.data(), sockets.size(), 200);
+    take_signals();
+    if (!channel_) {
+      if (auto fd = accept_unix(listener_)) {
+        channel_.emplace(std::move(*fd));
+        if (drain_signal_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
+      }
+    }
+    const bool mpirun_ended = mpirun_.ended();  // asked first: its last lines are read before it counts
+    take_lines();
+    if (outcome_ || stopped_at_once_) break;
+    if ((channel_ && channel_->closed()) || mpirun_ended || (!channel_ && Clock::now() - started_ > kStartLimit) ||
+        Clock::now() > give_up_)
+      coordinator_died();
+  }
+  view_.reset();  // ends the bar's line
+  if (stopped_at_once_) return RunOutcome{};
+  return *outcome_;
+}
+
+void Front::take_signals() {
+  while (const auto signal = signals_.next()) {
+    if (drain_signal_) {
+      stopped_at_once_ = true;
+      drain_signal_ = *signal;
+      continue;
+    }
+    drain_signal_ = *signal;
+    give_up_ = Clock::now() + kDrainLimit;
+    view_->note("stopping at the next step, with a checkpoint" +
+                std::string(*signal == SIGINT ? "; Ctrl-C again stops at once" : ""));
+    if (channel_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
+  }
+}
+
+void Front::take_lines() {
+  if (!channel_) return;
+  channel_->flush();
+  channel_->receive();
+  while (const auto line = channel_->next()) {
+    const FrontLine said = decode_front_line(*line);
+    switch (said.kind) {
+      case FrontLine::Kind::progress:
+        view_->show(decode_snapshot(said.content));
+        break;
+      case FrontLine::Kind::note:
+        view_->note(said.content);
+        break;
+      case FrontLine::Kind::outcome:
+        outcome_ = decode_outcome_of_run(said.content);
+        break;
+      case FrontLine::Kind::drain:
+        break;
+    }
+  }
+}
+
+void Front::coordinator_died() {
+  view_.reset();
+  const bool never_came = !channel_;
+  mpirun_.kill_session();
+  mpirun_.wait_for(kEndLimit);
+  const std::string tail = log_tail(log_, log_begin_);
+  throw Error(ErrorKind::communication,
+              std::string(never_came ? "the processes of the run did not start" : "the coordinator of the run died") +
+                  (tail.empty() ? "" : " (" + tail + ")") +
+                  (never_came ? ". See " + log_.string() + " and tenfold doctor"
+                              : ". Everything committed is kept: run the same command again to go on"));
+}
+
+void Front::end() {
+  view_.reset();
+  if (stopped_at_once_) {
+    mpirun_.kill_session();
+    mpirun_.wait_for(kEndLimit);
+    return;
+  }
+  // After the loss of a worker mpirun may never end by itself; rank 0 is through, so a TERM harms nobody.
+  if (mpirun_.wait_for(kEndLimit)) return;
+  mpirun_.signal(SIGTERM);
+  if (mpirun_.wait_for(kTermLimit)) return;
+  mpirun_.kill_session();
+  mpirun_.wait_for(kTermLimit);
+}
+
+int run_experiment(const RunOptions& options) {
+  if (in_foreign_mpi_world()) return run_in_foreign_world(options);
+  const Survey what = survey(options);
+  const std::string& name = what.prepared.experiment.name();
+  if (what.done) {
+    report_nothing_to_do(what.prepared, options);
+    return kExitDone;
+  }
+  RankOptions rank{options, what.slots.slots, what.slots.gpu, {}};
+  rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
+  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP});
+  Front front(rank, signals);
+  const RunOutcome outcome = front.watch();
+  if (front.stopped_at_once()) {
+    front.end();
+    std::cerr << "Stopped at once. Everything committed is in " << options.db.string()
+              << ": run the same command again to go on.\n";
+    return kExitInterrupted;
+  }
+  // The table is read while mpirun winds down.
+  const int code = report_end(options, outcome, front.drain_signal(), name);
+  front.end();
+  return code;
+}
+
+}  // namespace tenfold

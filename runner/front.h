@@ -1,0 +1,51 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "runner/child.h"
+#include "runner/coordinator_front.h"
+#include "runner/front_mpirun.h"
+#include "runner/progress.h"
+#include "runner/run.h"
+#include "runner/signals.h"
+
+namespace tenfold {
+
+// `tenfold run` beside mpirun: takes the user's signals, draws what the coordinator tells, and makes sure that nothing
+// is left when it returns.
+class Front {
+ public:
+  Front(const RankOptions& options, SignalReceiver& signals);
+
+  // Until the coordinator has told how the run ended. Throws Error(communication) when it died without a word.
+  RunOutcome watch();
+  std::optional<int> drain_signal() const { return drain_signal_; }
+  bool stopped_at_once() const { return stopped_at_once_; }
+
+  // Lets mpirun end, and ends it when it does not.
+  void end();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void take_signals();
+  void take_lines();
+  [[noreturn]] void coordinator_died();
+
+  RankOptions options_;
+  SignalReceiver& signals_;
+  PrivateFolder folder_;
+  std::filesystem::path log_;
+  std::uintmax_t log_begin_ = 0;
+  UniqueFd listener_;
+  ChildProcess mpirun_;
+  std::optional<LineChannel> channel_;
+  std::optional<ProgressView> view_;
+  std::optional<RunOutcome> outcome_;
+  std::optional<int> drain_signal_;
+  bool stopped_at_once_ = false;
+  Clock::time_point started_, give_up_ = Clock::time_point::max();
+};
+
+}  // namespace tenfold

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "runner/run.h"
+
+namespace tenfold {
+
+// What the front process tells every rank, as one JSON argument.
+struct RankOptions {
+  RunOptions run;
+  int slots = 1;  // as chosen by the front
+  bool gpu = false;
+  std::filesystem::path front_socket;  // empty: inside a foreign MPI world, rank 0 stands for the front itself
+};
+std::string encode(const RankOptions& options);
+RankOptions decode_rank_options(const std::string& json);  // throws Error(internal)
+
+// Limits that tests shorten. Throws Error(config) when the variable holds no positive number.
+double seconds_from_environment(const char* name, double otherwise);
+
+// How long a peer may be silent before it is written off: $TENFOLD_PEER_SILENCE_S or 20.
+double peer_silence_s();
+
+std::filesystem::path log_folder(const std::filesystem::path& db);  // <db>.logs
+
+// Whether mpirun or srun started this process without our front.
+bool in_foreign_mpi_world();
+
+}  // namespace tenfold

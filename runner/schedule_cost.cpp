@@ -1,0 +1,121 @@
+#include "runner/schedule_cost.h"
+
+#include <algorithm>
+#include <string>
+
+#include "trainer/model_layout.h"
+
+namespace tenfold {
+namespace {
+
+// What an update costs besides its arithmetic, in multiplications of a core: small models are bound by this.
+constexpr double kUpdateCost = 5e5;
+
+struct ConfigurationCost {
+  std::int32_t fit_key = 0, trial_key = 0;
+  float fit_update = 1, trial_update = 1;  // cost of one update
+  float fit_bytes = 0, trial_bytes = 0;    // of a member
+};
+
+class KeyNumbers {
+ public:
+  std::int32_t number(const std::string& key) {
+    return numbers_.try_emplace(key, static_cast<std::int32_t>(numbers_.size())).first->second;
+  }
+
+ private:
+  std::unordered_map<std::string, std::int32_t> numbers_;
+};
+
+// Values, gradient, two moments, best copy and new values of every parameter, and the activations of a batch with
+// their gradients. A layer's width is the size of its bias; convolutions have it at every pixel.
+float member_bytes(const ModelLayout& layout, const ModelSpec& model, const std::vector<std::int64_t>& shape,
+                   std::int64_t batch) {
+  std::int64_t sample = 1;
+  for (const std::int64_t extent : shape) sample *= extent;
+  std::int64_t pixels = 1;
+  if (model.kind == "cnn" && shape.size() == 3) pixels = shape[1] * shape[2];
+  std::int64_t width = 0;
+  for (const ParameterInfo& parameter : layout.parameters)
+    if (parameter.shape.size() == 1) width += parameter.size();
+  return 4.0f * static_cast<float>(6 * layout.parameter_count() + batch * (sample + 6 * width * pixels));
+}
+
+}  // namespace
+
+std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan) {
+  KeyNumbers keys;
+  std::vector<WorkItem> items;
+  items.reserve(plan.fits.size() + plan.trials.size());
+  // A specification is resolved once per configuration and not kept: a hundred thousand of them would not be small.
+  struct Updates {
+    ConfigurationCost cost;
+    std::vector<std::int64_t> fit, trial;  // by split
+  };
+  std::int32_t last = -1;
+  Updates current;
+  const auto look_at = [&](std::int32_t configuration) -> const Updates& {
+    if (configuration == last) return current;
+    last = configuration;
+    current = Updates{};
+    const ExperimentSpec spec = experiment.resolve(static_cast<std::size_t>(configuration));
+    const DatasetSummary& data =
+        plan.datasets[static_cast<std::size_t>(plan.dataset_of[static_cast<std::size_t>(configuration)])];
+    const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
+    const double parameters = static_cast<double>(layout.parameter_count());
+    const int ttt_batch = spec.ttt.batch_size.value_or(1);
+    // An array reads one dataset.
+    const std::string dataset = std::to_string(plan.dataset_of[static_cast<std::size_t>(configuration)]) + " ";
+    current.cost.fit_key = keys.number("fit " + dataset + fit_array_key(spec, data));
+    current.cost.trial_key = keys.number("trial " + dataset + trial_array_key(spec, data));
+    current.cost.fit_update = static_cast<float>(parameters * spec.train.batch_size + kUpdateCost);
+    current.cost.trial_update = static_cast<float>(parameters * ttt_batch + kUpdateCost);
+    current.cost.fit_bytes = member_bytes(layout, spec.model, data.sample_shape, spec.train.batch_size);
+    // Evaluation takes batches of 512.
+    current.cost.trial_bytes = member_bytes(layout, spec.model, data.sample_shape, std::max(512, ttt_batch));
+    for (const SplitSummary& split : data.splits) {
+      current.fit.push_back(train_updates(spec, split.train_n));
+      // Evaluation before and after is there even where nothing adapts.
+      current.trial.push_back(ttt_updates(spec, split.test_n) + 2);
+    }
+    return current;
+  };
+  for (const FitUnit& fit : plan.fits) {
+    const Updates& u = look_at(fit.configuration);
+    const auto updates = static_cast<float>(u.fit[static_cast<std::size_t>(fit.split)] + 1);
+    items.push_back({Stage::fit, u.cost.fit_key, -1, u.cost.fit_update * updates, u.cost.fit_bytes});
+  }
+  for (const TrialUnit& trial : plan.trials) {
+    const Updates& u = look_at(trial.configuration);
+    const auto updates = static_cast<float>(u.trial[static_cast<std::size_t>(trial.split)]);
+    items.push_back({Stage::adapt, u.cost.trial_key, trial.fit, u.cost.trial_update * updates, u.cost.trial_bytes});
+  }
+  return items;
+}
+
+void CostModel::Rate::observe(double value) {
+  s_per_cost = known ? 0.7 * s_per_cost + 0.3 * value : value;
+  known = true;
+}
+
+void CostModel::observe(const WorkItem& item, double wall_s) {
+  if (!(wall_s > 0) || !(item.cost > 0)) return;
+  const double value = wall_s / item.cost;
+  stage_[item.stage == Stage::fit ? 0 : 1].observe(value);
+  key_[item.key].observe(value);
+}
+
+double CostModel::expected_s(const WorkItem& item) const {
+  if (const auto found = key_.find(item.key); found != key_.end()) return found->second.s_per_cost * item.cost;
+  const Rate& stage = stage_[item.stage == Stage::fit ? 0 : 1];
+  return stage.known ? stage.s_per_cost * item.cost : -1;
+}
+
+double CostModel::expected_s(Stage stage, double cost) const {
+  const std::size_t index = stage == Stage::fit ? 0 : 1;
+  if (cost <= 0) return 0;
+  const Rate& rate = stage_[index].known ? stage_[index] : stage_[1 - index];
+  return rate.known ? rate.s_per_cost * cost : -1;
+}
+
+}  // namespace tenfold

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <queue>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "experiments/records.h"
+#include "trainer/protocol.h"
+
+// Which fits and trials are computed next, and how many as one array. No MPI, no clock, no store: the coordinator
+// asks and tells.
+namespace tenfold {
+
+// A fit or a trial as the scheduler sees it. `unit` numbers count the fits first, then the trials.
+struct WorkItem {
+  Stage stage = Stage::fit;
+  std::int32_t key = 0;    // units of one stage with equal keys may share an array
+  std::int32_t fit = -1;   // trials: the unit that must be done before
+  float cost = 1;          // relative; see schedule_cost.h
+  float member_bytes = 0;  // of device memory, in an array; 0: not known
+};
+
+struct ArraySizing {
+  int slots = 1;
+  int max_array = 8;  // members computed as one
+  // Guided: each array takes 1/(slots * rounds) of what is ready, so that late ones are small and all slots end
+  // together. A GPU gains from size more than it loses by imbalance: 1.
+  double rounds = 2;
+  int efficient = 4;  // arrays smaller than this cost nearly as much: made only where slots would idle
+};
+ArraySizing cpu_sizing(int slots, int max_array);  // max_array 0: the default
+ArraySizing gpu_sizing(int slots, int max_array);
+
+struct PlannedArray {
+  Stage stage = Stage::fit;
+  std::int64_t resume_step = -1;  // -1: from the start
+  std::vector<std::int32_t> units;
+};
+
+class Scheduler {
+ public:
+  // Units for which `done` holds are over already; trials whose fit is not done wait for it.
+  Scheduler(std::vector<WorkItem> items, ArraySizing sizing, int retries);
+
+  // The unit can run: alone or with others that start from the same step. Fits are made ready by the owner at the
+  // start, trials when their fit is done.
+  void make_ready(std::int32_t unit, std::int64_t resume_step);
+  std::optional<PlannedArray> next();
+  // What an array may take of a device; 0: no bound.
+  void set_array_memory(double bytes) { array_memory_bytes_ = bytes; }
+  bool has_ready() const { return !retries_.empty() || ready_count_[0] + ready_count_[1] > 0; }
+
+  // What became of members of a dispatched array.
+  void finished(std::int32_t unit) { items_[static_cast<std::size_t>(unit)].over = true; }
+  // The array crashed, hung or failed as a whole with these members left. An array of several is halved and tried
+  // again, which counts against nobody; a unit alone has failed once more. Returns the unit that has failed for good.
+  // `was_alone`: the array was made of one.
+  std::optional<std::int32_t> crashed(std::span<const std::int32_t> units, std::span<const std::int64_t> resume_steps,
+                                      bool was_alone);
+  // One member failed by itself: it is tried alone. As above.
+  std::optional<std::int32_t> member_failed(std::int32_t unit, std::int64_t resume_step, bool was_alone);
+  // Its worker is gone, which says little about the members: as it was, up to five times.
+  std::optional<std::int32_t> worker_lost(std::int32_t unit, std::int64_t resume_step);
+
+  bool over(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].over; }
+  const WorkItem& item(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)]; }
+  int failures(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].failures; }
+
+ private:
+  struct Item : WorkItem {
+    std::uint8_t failures = 0;  // attempts of this unit alone that failed
+    std::uint8_t lost = 0;      // attempts that a worker took with it
+    bool over = false;
+  };
+  struct GroupKey {
+    Stage stage;
+    std::int32_t key;
+    std::int64_t resume_step;
+    auto operator<=>(const GroupKey&) const = default;
+  };
+  struct Entry {
+    float cost;
+    std::int32_t unit;
+    // Longest first; equal ones in the order of the plan.
+    bool operator<(const Entry& o) const { return cost != o.cost ? cost < o.cost : unit > o.unit; }
+  };
+
+  int array_size(const GroupKey& key, std::size_t group_units, const Item& largest) const;
+  void push_retry(std::vector<std::pair<std::int32_t, std::int64_t>> members);
+
+  std::vector<Item> items_;
+  ArraySizing sizing_;
+  int allowed_failures_;
+  double array_memory_bytes_ = 0;
+  std::map<GroupKey, std::priority_queue<Entry>> groups_;
+  std::int64_t ready_count_[2] = {0, 0};  // by stage
+  double ready_cost_[2] = {0, 0};
+  std::deque<PlannedArray> retries_;
+};
+
+}  // namespace tenfold

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "runner/unix_socket.h"
+
+namespace tenfold {
+
+// Takes signals as readable events of a file descriptor, to be polled beside sockets. The signals stay blocked for
+// the life of the process (threads started later inherit that); children get a clean mask from spawn.h.
+class SignalReceiver {
+ public:
+  explicit SignalReceiver(const std::vector<int>& signals);
+  int fd() const { return fd_.get(); }
+  std::optional<int> next();  // the next pending one; never blocks
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace tenfold

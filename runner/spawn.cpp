@@ -1,0 +1,183 @@
+#include "runner/spawn.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string_view>
+
+#include "experiments/error.h"
+
+extern char** environ;
+
+namespace tenfold {
+namespace {
+
+constexpr int kPassedFd = 3;
+
+std::vector<char*> c_strings(std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (std::string& text : texts) result.push_back(text.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+[[noreturn]] void cannot_start(const std::filesystem::path& program, int error) {
+  throw Error(ErrorKind::communication, "cannot start " + program.string() + ": " + std::strerror(error));
+}
+
+UniqueFd open_log(const std::filesystem::path& log) {
+  UniqueFd fd(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (!fd) throw Error(ErrorKind::storage, "cannot write the log " + log.string() + ": " + std::strerror(errno));
+  return fd;
+}
+
+// posix_spawn reports failure by its result alone, so its two structs are owned here.
+struct SpawnSettings {
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  SpawnSettings() {
+    posix_spawn_file_actions_init(&actions);
+    posix_spawnattr_init(&attributes);
+  }
+  SpawnSettings(const SpawnSettings&) = delete;
+  SpawnSettings& operator=(const SpawnSettings&) = delete;
+  ~SpawnSettings() {
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+  }
+};
+
+bool is_from_mpi(std::string_view variable) {
+  for (const std::string_view prefix : {"OMPI_", "PMIX_", "PMI_", "ORTE_", "OPAL_", "PRTE_", "HYDRA_"})
+    if (variable.starts_with(prefix)) return true;
+  return false;
+}
+
+std::vector<std::string> merged_environment(const std::vector<std::string>& extra, bool without_mpi) {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string_view variable = *entry;
+    if (without_mpi && is_from_mpi(variable)) continue;
+    const std::string_view name = variable.substr(0, variable.find('=') + 1);
+    const bool replaced = std::any_of(extra.begin(), extra.end(), [&](const auto& e) { return e.starts_with(name); });
+    if (!replaced) result.emplace_back(variable);
+  }
+  result.insert(result.end(), extra.begin(), extra.end());
+  return result;
+}
+
+}  // namespace
+
+ChildProcess spawn_session(const SpawnRequest& request) {
+  const UniqueFd log = open_log(request.log);
+  SpawnSettings settings;
+  posix_spawn_file_actions_addopen(&settings.actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&settings.actions, log.get(), 1);
+  posix_spawn_file_actions_adddup2(&settings.actions, log.get(), 2);
+  if (request.passed >= 0) posix_spawn_file_actions_adddup2(&settings.actions, request.passed, kPassedFd);
+  posix_spawn_file_actions_addclosefrom_np(&settings.actions, request.passed >= 0 ? kPassedFd + 1 : kPassedFd);
+
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&settings.attributes, &none);
+  posix_spawnattr_setsigdefault(&settings.attributes, &all);
+  posix_spawnattr_setflags(&settings.attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+
+  std::vector<std::string> arguments = request.arguments;
+  arguments.insert(arguments.begin(), request.program.string());
+  std::vector<std::string> environment = request.environment;
+  pid_t pid = -1;
+  const int error = posix_spawn(&pid, request.program.c_str(), &settings.actions, &settings.attributes,
+                                c_strings(arguments).data(), c_strings(environment).data());
+  if (error != 0) cannot_start(request.program, error);
+  return ChildProcess(pid);
+}
+
+ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
+  const UniqueFd log = open_log(request.log);
+  UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  int report[2];
+  if (::pipe2(report, O_CLOEXEC) != 0) cannot_start(request.program, errno);
+  UniqueFd report_read(report[0]), report_write(report[1]);
+
+  std::vector<std::string> arguments = request.arguments;
+  arguments.insert(arguments.begin(), request.program.string());
+  std::vector<std::string> environment = request.environment;
+  const std::vector<char*> argv = c_strings(arguments), envp = c_strings(environment);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) cannot_start(request.program, errno);
+  if (pid == 0) {
+    // Only calls that are safe after fork() from here on.
+    ::setsid();
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(127);
+    struct sigaction standard {};
+    standard.sa_handler = SIG_DFL;
+    for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);
+    sigset_t none;
+    sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::dup2(null.get(), 0);
+    ::dup2(log.get(), 1);
+    ::dup2(log.get(), 2);
+    ::execve(request.program.c_str(), argv.data(), envp.data());
+    const int error = errno;
+    [[maybe_unused]] const ssize_t written = ::write(report_write.get(), &error, sizeof error);
+    ::_exit(127);
+  }
+  ChildProcess child(pid);
+  report_write.reset();
+  int error = 0;
+  if (::read(report_read.get(), &error, sizeof error) == sizeof error) cannot_start(request.program, error);
+  return child;
+}
+
+std::vector<std::string> environment_without_mpi(const std::vector<std::string>& extra) {
+  return merged_environment(extra, true);
+}
+
+std::vector<std::string> environment_with(const std::vector<std::string>& extra) {
+  return merged_environment(extra, false);
+}
+
+std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
+  std::ifstream in(log, std::ios::binary);
+  if (!in) return "";
+  in.seekg(0, std::ios::end);
+  const auto size = static_cast<std::uintmax_t>(in.tellg());
+  if (size <= from_byte) return "";
+  const std::uintmax_t begin = std::max<std::uintmax_t>(from_byte, size > max_bytes ? size - max_bytes : 0);
+  std::string text(size - begin, '\0');
+  in.seekg(static_cast<std::streamoff>(begin));
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  if (begin > from_byte) text.erase(0, text.find('\n') == std::string::npos ? 0 : text.find('\n') + 1);
+  std::string result;
+  for (const char c : text) {
+    if (c == '\n') {
+      if (!result.empty() && !result.ends_with(" | ")) result += " | ";
+    } else if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
+      result += c;
+    }
+  }
+  while (result.ends_with(" | ")) result.resize(result.size() - 3);
+  return result;
+}
+
+std::filesystem::path program_folder() {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) throw Error(ErrorKind::internal, "cannot read /proc/self/exe: " + error.message());
+  return self.parent_path();
+}
+
+}  // namespace tenfold

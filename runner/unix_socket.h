@@ -1,0 +1,53 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace tenfold {
+
+// Owns a file descriptor.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept;
+  ~UniqueFd() { reset(); }
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  int release() { return std::exchange(fd_, -1); }
+  void reset();
+
+ private:
+  int fd_ = -1;
+};
+
+// A stream socket bound to `path`, listening, non-blocking, closed on exec. Throws Error(communication).
+UniqueFd listen_unix(const std::filesystem::path& path);
+// Connected to `path`, non-blocking, closed on exec. Throws Error(communication).
+UniqueFd connect_unix(const std::filesystem::path& path);
+// The next connection, or nothing when none waits.
+std::optional<UniqueFd> accept_unix(const UniqueFd& listener);
+
+// Lines of text in both directions over a connected non-blocking stream socket. Never blocks: what the socket does
+// not take at once waits in memory for the next flush().
+class LineChannel {
+ public:
+  explicit LineChannel(UniqueFd fd) : fd_(std::move(fd)) {}
+  int fd() const { return fd_.get(); }
+  void send(const std::string& line);  // without line feeds
+  void flush();
+  bool flushed() const { return outgoing_.empty(); }
+  void receive();  // reads what is there
+  std::optional<std::string> next();
+  bool closed() const { return closed_; }  // the other side is gone; lines received before may still wait
+
+ private:
+  UniqueFd fd_;
+  std::string incoming_, outgoing_;
+  bool closed_ = false;
+};
+
+}  // namespace tenfold
