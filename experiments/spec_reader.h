@@ -111,6 +111,7 @@ class SpecReader {
   }
 
   void read_scalar(const Node& node, const std::string& path, const Field& field, std::string& value) {
+    if (node.text.empty() && value.empty()) return;  // not given, as in the JSON of a specification without it
     if (!field.allowed.empty() &&
         std::find(field.allowed.begin(), field.allowed.end(), node.text) == field.allowed.end())
       problems_.add(node.mark, path + " is " + quote(node.text) + "; allowed: " + join(field.allowed) +
