@@ -49,6 +49,9 @@ struct ConfigurationKeys {
   std::uint64_t seed = 0;
 };
 
+// Keys are compared, never read: a few hundred bytes would be most of a trial's row.
+std::string short_key(const std::string& array_key) { return sha256(array_key).hex().substr(0, 16); }
+
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text;
   for (const std::int64_t size : shape) {
@@ -203,7 +206,7 @@ void Registration::register_configurations() {
   for (std::size_t i = 0; i < configurations.size(); ++i) {
     const ExperimentSpec spec = experiment_.resolve(i);
     const DatasetSummary& data = plan_.datasets[plan_.dataset_of[i]];
-    keys_.push_back({fit_array_key(spec, data), trial_array_key(spec, data), spec.seed});
+    keys_.push_back({short_key(fit_array_key(spec, data)), short_key(trial_array_key(spec, data)), spec.seed});
     const auto known = known_configurations_.find(identities_[i]);
     RowId id = 0;
     if (known != known_configurations_.end()) {

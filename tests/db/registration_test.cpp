@@ -1,0 +1,152 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "db/store.h"
+#include "tests/db/store_fixture.h"
+
+namespace tenfold {
+namespace {
+
+using ::testing::ElementsAre;
+
+void finish_unit(Store& store, UnitKind kind, RowId unit, TrialStatus status, const std::string& checkpoint = "") {
+  store.begin();
+  const RowId attempt = store.begin_attempt({kind, unit, 1, 1, "host", 42, "cpu", 0, "log", -1});
+  if (!checkpoint.empty()) store.add_checkpoint({kind, unit, attempt, {checkpoint, 0, 12, "sha", 10}, 2, 0});
+  store.finish_attempt({attempt, status, status, "", 2.0, 1000});
+  store.commit();
+}
+
+TEST(RegistrationTest, IsIdempotent) {
+  TemporaryFolder folder;
+  const SmallExperiment small;
+  Store store = Store::open(folder / "a.db");
+  const RegisteredPlan first = store.register_plan(small.experiment, small.plan);
+  EXPECT_FALSE(first.existed);
+  EXPECT_EQ(first.revision, 1);
+  EXPECT_EQ(first.new_configurations, 2);
+  EXPECT_EQ(first.fits.size(), 3u);
+  EXPECT_EQ(first.trials.size(), 6u);
+  const RegisteredPlan second = store.register_plan(small.experiment, small.plan);
+  EXPECT_TRUE(second.existed);
+  EXPECT_EQ(second.revision, 1);
+  EXPECT_EQ(second.new_configurations, 0);
+  EXPECT_EQ(second.retired_configurations, 0);
+  for (std::size_t i = 0; i < first.trials.size(); ++i) EXPECT_EQ(first.trials[i].id, second.trials[i].id);
+  EXPECT_EQ(integer_of(folder / "a.db", "SELECT count(*) FROM trial"), 6);
+  EXPECT_EQ(integer_of(folder / "a.db", "SELECT count(*) FROM fold"), 3);
+}
+
+TEST(RegistrationTest, AChangedFileIsANewRevisionThatKeepsWhatStays) {
+  TemporaryFolder folder;
+  const std::filesystem::path db = folder / "a.db";
+  const SmallExperiment before("ttt.batch_size: [4, 8]"), after("ttt.batch_size: [8, 16]");
+  Store store = Store::open(db);
+  const RegisteredPlan first = store.register_plan(before.experiment, before.plan);
+  finish_unit(store, UnitKind::trial, first.trials[3].id, TrialStatus::done);  // of batch size 8
+  const RegisteredPlan second = store.register_plan(after.experiment, after.plan);
+  EXPECT_EQ(second.revision, 2);
+  EXPECT_EQ(second.new_configurations, 1);
+  EXPECT_EQ(second.retired_configurations, 1);
+  EXPECT_EQ(second.trials[0].id, first.trials[3].id);
+  EXPECT_EQ(second.trials[0].status, TrialStatus::done);
+  EXPECT_EQ(second.fits[0].id, first.fits[0].id);
+  EXPECT_THAT(rows_of(db, "SELECT DISTINCT label FROM trial_summary ORDER BY configuration"),
+              ElementsAre(after.experiment.configurations()[0].label, after.experiment.configurations()[1].label));
+  // And back again: everything is still there.
+  const RegisteredPlan third = store.register_plan(before.experiment, before.plan);
+  EXPECT_EQ(third.revision, 3);
+  EXPECT_EQ(third.new_configurations, 0);
+  EXPECT_EQ(third.trials[3].status, TrialStatus::done);
+  EXPECT_THAT(rows_of(db, "SELECT revision, length(text) > 0 FROM experiment_revision"),
+              ElementsAre("1|1", "2|1", "3|1"));
+}
+
+TEST(RegistrationTest, ALabelMayChangeAndTheResultsStay) {
+  TemporaryFolder folder;
+  const SmallExperiment one("ttt.batch_size: [8]"), grid("ttt.batch_size: [8], ttt.steps: [3]");
+  Store store = Store::open(folder / "a.db");
+  const RegisteredPlan first = store.register_plan(one.experiment, one.plan);
+  const RegisteredPlan second = store.register_plan(grid.experiment, grid.plan);
+  EXPECT_EQ(second.new_configurations, 0);
+  EXPECT_EQ(second.revision, 1);
+  EXPECT_EQ(second.trials[2].id, first.trials[2].id);
+}
+
+TEST(RegistrationTest, CleansUpAfterACrash) {
+  TemporaryFolder folder;
+  const std::filesystem::path db = folder / "a.db";
+  const SmallExperiment small;
+  {
+    Store store = Store::open(db);
+    const RegisteredPlan plan = store.register_plan(small.experiment, small.plan);
+    finish_unit(store, UnitKind::trial, plan.trials[1].id, TrialStatus::failed);
+    store.begin();
+    const RowId attempt = store.begin_attempt({UnitKind::fit, plan.fits[0].id, 1, 1, "host", 42, "cpu", 0, "log", -1});
+    store.add_checkpoint({UnitKind::fit, plan.fits[0].id, attempt, {"f-1-6", 3, 6, "sha", 10}, 2, 0});
+    store.commit();
+  }
+  Store store = Store::open(db);
+  const RegisteredPlan plan = store.register_plan(small.experiment, small.plan);
+  EXPECT_EQ(plan.fits[0].status, TrialStatus::pending);
+  EXPECT_EQ(plan.fits[0].attempts, 1);
+  ASSERT_EQ(plan.fits[0].checkpoints.size(), 1u);
+  EXPECT_EQ(plan.fits[0].checkpoints[0].path, "f-1-6");
+  EXPECT_EQ(plan.fits[0].checkpoints[0].array_index, 3);
+  EXPECT_EQ(plan.fits[0].checkpoints[0].step, 6);
+  EXPECT_EQ(plan.trials[1].status, TrialStatus::failed);
+  EXPECT_THAT(rows_of(db, "SELECT outcome, reason FROM attempt WHERE fit IS NOT NULL"),
+              ElementsAre("failed|the run ended without a word"));
+}
+
+TEST(RegistrationTest, ADoneFitWithoutItsCheckpointIsOpenedAgainForANewTrial) {
+  TemporaryFolder folder;
+  const SmallExperiment before("ttt.batch_size: [4]"), after("ttt.batch_size: [4, 8]");
+  Store store = Store::open(folder / "a.db");
+  const RegisteredPlan first = store.register_plan(before.experiment, before.plan);
+  for (std::size_t i = 0; i < 3; ++i)
+    finish_unit(store, UnitKind::fit, first.fits[i].id, TrialStatus::done, "f" + std::to_string(i));
+  // Fit 0 is settled with its only trial; fits 1 and 2 still wait for theirs.
+  finish_unit(store, UnitKind::trial, first.trials[0].id, TrialStatus::done);
+  EXPECT_THAT(store.take_superseded_checkpoints(), ElementsAre("f0"));
+  const RegisteredPlan same = store.register_plan(before.experiment, before.plan);
+  EXPECT_EQ(same.fits[0].status, TrialStatus::done);  // nobody needs it
+  const RegisteredPlan second = store.register_plan(after.experiment, after.plan);
+  EXPECT_EQ(second.fits[0].status, TrialStatus::pending);
+  EXPECT_EQ(second.fits[1].status, TrialStatus::done);
+  ASSERT_EQ(second.fits[1].checkpoints.size(), 1u);
+  EXPECT_EQ(second.trials[0].expected_wall_s, 2.0);
+  EXPECT_EQ(second.fits[0].expected_wall_s, 2.0);
+}
+
+TEST(RegistrationTest, TwoExperimentsShareAFit) {
+  TemporaryFolder folder;
+  const SmallExperiment one("ttt.batch_size: [4]", "one"), two("ttt.batch_size: [8]", "two");
+  Store store = Store::open(folder / "a.db");
+  const RegisteredPlan first = store.register_plan(one.experiment, one.plan);
+  const RegisteredPlan second = store.register_plan(two.experiment, two.plan);
+  EXPECT_EQ(first.fits[0].id, second.fits[0].id);
+  EXPECT_NE(first.trials[0].id, second.trials[0].id);
+}
+
+TEST(RegistrationTest, ManyTrialsRegisterInSeconds) {
+  TemporaryFolder folder;
+  std::string values;
+  for (int i = 0; i < 5000; ++i) values += (i == 0 ? "" : ", ") + std::to_string(1e-5 * (i + 1));
+  const SmallExperiment many("ttt.lr: [" + values + "]", "many");
+  ASSERT_EQ(many.plan.trials.size(), 15'000u);
+  Store store = Store::open(folder / "a.db");
+  const auto start = std::chrono::steady_clock::now();
+  const RegisteredPlan plan = store.register_plan(many.experiment, many.plan);
+  const std::chrono::duration<double> first = std::chrono::steady_clock::now() - start;
+  store.register_plan(many.experiment, many.plan);
+  const std::chrono::duration<double> both = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(plan.trials.size(), 15'000u);
+  RecordProperty("first_ms", static_cast<int>(first.count() * 1000));
+  EXPECT_LT(both.count(), 60);  // a guard against quadratic behaviour, not a figure
+}
+
+}  // namespace
+}  // namespace tenfold
