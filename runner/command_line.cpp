@@ -30,7 +30,7 @@ using Action = std::function<int()>;
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* description, const char* footer) {
   CLI::App* command = app.add_subcommand(name, description);
-  command->footer(std::string("\nExamples:\n") + footer);
+  command->footer(std::string("Examples:\n") + footer);
   return command;
 }
 
@@ -45,7 +45,7 @@ void add_format(CLI::App* command, std::string& format, std::vector<std::string>
 }
 
 void add_experiment_file(CLI::App* command, std::filesystem::path& file, std::vector<std::string>& overrides) {
-  command->add_option("EXPERIMENT", file, "The experiment file (YAML)")->required();
+  command->add_option("EXPERIMENT", file, "The experiment file (YAML)")->required()->type_name("FILE");
   command->add_option("--set", overrides, "Set a key of the file, e.g. --set ttt.steps=10 (repeatable)")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
@@ -57,7 +57,8 @@ void add_experiment_file(CLI::App* command, std::filesystem::path& file, std::ve
 
 void add_resources(CLI::App* command, int& slots, std::string& device) {
   command->add_option("--slots", slots, "Arrays computed at a time (default: the GPUs, or else the cores)")
-      ->check(CLI::Range(1, 100000));
+      ->type_name("N")
+      ->check(CLI::Range(1, 100000).description(""));
   command->add_option("--device", device, "Where to compute (default: as the file says)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
 }
@@ -74,8 +75,9 @@ void add_run(CLI::App& app, Action& action) {
   add_experiment_file(command, options->experiment_file, options->overrides);
   add_db(command, options->db);
   add_resources(command, options->slots, options->device);
-  command->add_flag("--no-share{false}", options->share_fits,
-                    "Train every trial by itself, also where trials differ only in how they adapt");
+  command->add_flag_callback(
+      "--no-share", [options] { options->share_fits = false; },
+      "Train every trial by itself, also where trials differ only in how they adapt");
   command->add_flag("--quiet", options->quiet, "No progress and no closing table");
   command->add_flag("--empty-trials", options->empty_trials, "Trials that compute nothing")->group("");
   command->callback([options, &action] { action = [options] { return run_experiment(*options); }; });
@@ -89,7 +91,8 @@ void add_plan(CLI::App& app, Action& action) {
   add_experiment_file(command, options->experiment_file, options->overrides);
   add_db(command, options->db);
   add_resources(command, options->slots, options->device);
-  command->add_flag("--no-share{false}", options->share_fits, "Plan one training for every trial");
+  command->add_flag_callback(
+      "--no-share", [options] { options->share_fits = false; }, "Plan one training for every trial");
   add_format(command, options->format, {"text", "json"});
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
@@ -105,7 +108,8 @@ void add_status(CLI::App& app, Action& action) {
   add_db(command, options->db);
   command->add_flag("--watch", options->watch, "Show it again and again, until nothing runs any more");
   command->add_option("--interval", options->interval_s, "Seconds between two looks of --watch (default: 2)")
-      ->check(CLI::Range(0.1, 3600.0));
+      ->type_name("S")
+      ->check(CLI::Range(0.1, 3600.0).description(""));
   add_format(command, options->format, {"text", "json"});
   command->callback([options, &action] { action = [options] { return status_command(*options, std::cout); }; });
 }
@@ -135,7 +139,8 @@ void add_report(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"ttt-loss"}));
   command->add_option("--against", options->against, "Compare with this configuration (its label) or experiment");
   command->add_option("--interval", options->interval, "Steps between two rows of a table (default: 10)")
-      ->check(CLI::Range(1, 1000000));
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000000).description(""));
   add_db(command, options->db);
   add_format(command, options->format, {"text", "markdown", "csv", "json"});
   command->add_option("--out", options->out_file, "Write to a file instead of standard output")->type_name("FILE");
@@ -273,7 +278,7 @@ int run_command_line(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "tenfold " TENFOLD_VERSION);
   app.footer(
-      "\nA first round:\n"
+      "A first round:\n"
       "  tenfold plan experiments/digits.yaml          what it would do\n"
       "  tenfold run experiments/digits.yaml           do it; again after any interruption to go on\n"
       "  tenfold report digits --kind ttt-loss         what adaptation did to the losses\n"
