@@ -137,6 +137,18 @@ std::vector<std::byte> gunzip(std::span<const std::byte> compressed, std::uint64
   return out;
 }
 
+std::vector<std::byte> gunzip_begin(std::span<const std::byte> compressed, std::size_t count, const std::string& name) {
+  Inflater inflater(31, compressed, name);
+  std::vector<std::byte> out(count);
+  std::size_t filled = inflater.read(out);
+  while (filled < count && inflater.remaining_input() > 0 && inflater.next_byte() == 0x1F) {
+    inflater.next_member();
+    filled += inflater.read(std::span(out).subspan(filled));
+  }
+  out.resize(filled);
+  return out;
+}
+
 std::vector<std::byte> inflate_raw(std::span<const std::byte> compressed, std::uint64_t size, const std::string& name) {
   // Deflate's best ratio is 1032; a size beyond it is a lie, found before memory is taken for it.
   if (size / 1032 > compressed.size() + 1)

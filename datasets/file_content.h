@@ -26,6 +26,9 @@ bool is_gzip(std::span<const std::byte> bytes);
 // inflate to a thousand times its size. `name` is what messages call it.
 std::vector<std::byte> gunzip(std::span<const std::byte> compressed, std::uint64_t limit, const std::string& name);
 
+// The first bytes of a gzip file, at most `count`: enough to read a header that tells how large the rest is.
+std::vector<std::byte> gunzip_begin(std::span<const std::byte> compressed, std::size_t count, const std::string& name);
+
 // Inflates a raw deflate stream that must give exactly `size` bytes.
 std::vector<std::byte> inflate_raw(std::span<const std::byte> compressed, std::uint64_t size, const std::string& name);
 

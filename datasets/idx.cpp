@@ -1,5 +1,3 @@
-#include <optional>
-
 #include "datasets/file_content.h"
 #include "datasets/label_table.h"
 #include "datasets/loaders.h"
@@ -11,40 +9,41 @@
 namespace tenfold {
 namespace {
 
-// No image set comes near, and a file of a few bytes cannot claim more than this.
-constexpr std::uint64_t kMaxBytes = std::uint64_t{1} << 36;
-constexpr std::uint64_t kMaxDeflateRatio = 1032;
+constexpr std::int64_t kMaxValues = std::int64_t{1} << 36;  // no image set comes near
+constexpr std::size_t kMaxHeaderBytes = 4 + 4 * 4;
 
 struct IdxFile {
-  IdxFile(const std::string& file) : mapped(map_file(file)) {
+  explicit IdxFile(const std::string& file) : mapped(map_file(file)) {
     std::span<const std::byte> bytes = mapped.bytes;
-    if (is_gzip(bytes)) {
-      inflated = gunzip(bytes, std::min(kMaxBytes, (bytes.size() + 1) * kMaxDeflateRatio), file);
+    if (!is_gzip(bytes)) {
+      parse_header(bytes, file);
+    } else {
+      // The header tells how much there can be, so that a small file cannot inflate to fill the memory.
+      parse_header(gunzip_begin(bytes, kMaxHeaderBytes, file), file);
+      inflated = gunzip(bytes, header_bytes + data_bytes, file);
       bytes = inflated;
     }
-    parse(bytes, file);
+    array.data = bytes.subspan(header_bytes);
+    if (array.data.size() != data_bytes)
+      throw Error(ErrorKind::data, file + ": has " + std::to_string(array.data.size()) +
+                                       " bytes of data where its header asks for " + std::to_string(data_bytes));
   }
 
-  void parse(std::span<const std::byte> bytes, const std::string& file) {
+  void parse_header(std::span<const std::byte> bytes, const std::string& file) {
     const auto fail = [&](const std::string& what) { throw Error(ErrorKind::data, file + ": " + what); };
-    const auto byte = [&](std::size_t i) { return std::to_integer<unsigned>(bytes[i]); };
+    const auto byte = [&](std::size_t i) { return std::to_integer<std::uint32_t>(bytes[i]); };
     if (bytes.size() < 4 || byte(0) != 0 || byte(1) != 0)
       fail("is not an idx file (it does not begin with two zero bytes)");
     array.name = file;
     array.big_endian = true;
     set_type(byte(2), file);
-    const unsigned rank = byte(3);
+    const std::uint32_t rank = byte(3);
     if (rank < 1 || rank > 4) fail("has " + std::to_string(rank) + " dimensions; 1 to 4 are known");
-    const std::size_t header = 4 + 4 * std::size_t{rank};
-    if (bytes.size() < header) fail("ends inside its header");
-    for (std::size_t at = 4; at < header; at += 4)
-      array.shape.push_back(std::int64_t{byte(at)} << 24 | byte(at + 1) << 16 | byte(at + 2) << 8 | byte(at + 3));
-    array.data = bytes.subspan(header);
-    const std::int64_t count =
-        checked_elements(array.shape, static_cast<std::int64_t>(array.data.size() / array.item_bytes), file);
-    if (static_cast<std::size_t>(count) * array.item_bytes != array.data.size())
-      fail("has " + std::to_string(array.data.size()) + " bytes of data where its header asks for " +
-           std::to_string(static_cast<std::size_t>(count) * array.item_bytes));
+    header_bytes = 4 + 4 * std::size_t{rank};
+    if (bytes.size() < header_bytes) fail("ends inside its header");
+    for (std::size_t at = 4; at < header_bytes; at += 4)
+      array.shape.push_back(std::int64_t{byte(at) << 24 | byte(at + 1) << 16 | byte(at + 2) << 8 | byte(at + 3)});
+    data_bytes = static_cast<std::size_t>(checked_elements(array.shape, kMaxValues, file)) * array.item_bytes;
   }
 
   void set_type(unsigned type, const std::string& file) {
@@ -75,6 +74,7 @@ struct IdxFile {
   MappedFile mapped;
   std::vector<std::byte> inflated;
   RawArray array;
+  std::size_t header_bytes = 0, data_bytes = 0;
 };
 
 }  // namespace

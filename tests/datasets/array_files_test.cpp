@@ -197,7 +197,7 @@ TEST_F(ArrayFiles, IdxRefusals) {
     return error_of(ErrorKind::data, [&] { idx_pair(images, labels); });
   };
   EXPECT_THAT(told("\x89PNG"), HasSubstr("images: is not an idx file"));
-  EXPECT_THAT(told(test::idx(0x08, {2, 2}, "abc")), HasSubstr("asks for more values than the 3"));
+  EXPECT_THAT(told(test::idx(0x08, {2, 2}, "abc")), HasSubstr("3 bytes of data where its header asks for 4"));
   EXPECT_THAT(told(test::idx(0x08, {2, 1}, "abc")), HasSubstr("3 bytes of data where its header asks for 2"));
   EXPECT_THAT(told(test::idx(0x08, {0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}, "")), HasSubstr("asks for more values"));
   EXPECT_THAT(told(test::idx(0x99, {2}, "ab")), HasSubstr("unknown type"));
