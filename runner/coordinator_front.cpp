@@ -77,8 +77,9 @@ class TerminalFront final : public FrontLink {
 
 std::string encode(const RunOutcome& outcome) {
   nlohmann::json json{
-      {"trials", outcome.trials},   {"trials_done", outcome.trials_done}, {"trials_failed", outcome.trials_failed},
-      {"drained", outcome.drained}, {"elapsed_s", outcome.elapsed_s},     {"message", outcome.message}};
+      {"trials", outcome.trials},   {"trials_done", outcome.trials_done},   {"trials_failed", outcome.trials_failed},
+      {"drained", outcome.drained}, {"lost_workers", outcome.lost_workers}, {"elapsed_s", outcome.elapsed_s},
+      {"message", outcome.message}};
   if (outcome.error) json["error"] = static_cast<int>(*outcome.error);
   return dump(json);
 }
@@ -91,6 +92,7 @@ RunOutcome decode_outcome_of_run(const std::string& text) {
     outcome.trials_done = json.at("trials_done");
     outcome.trials_failed = json.at("trials_failed");
     outcome.drained = json.at("drained");
+    outcome.lost_workers = json.at("lost_workers");
     outcome.elapsed_s = json.at("elapsed_s");
     outcome.message = json.at("message");
     if (json.contains("error"))

@@ -17,7 +17,8 @@ namespace tenfold {
 struct RunOutcome {
   std::int64_t trials = 0, trials_done = 0, trials_failed = 0;
   bool drained = false;
-  double elapsed_s = 0;  // from the first dispatch to the last commit
+  bool lost_workers = false;  // mpirun may not end by itself
+  double elapsed_s = 0;       // from the first dispatch to the last commit
   std::optional<ErrorKind> error;
   std::string message;  // of the error
 };

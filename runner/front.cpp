@@ -20,7 +20,7 @@ namespace {
 
 constexpr auto kStartLimit = std::chrono::seconds(120);  // until the coordinator says hello: slow file systems
 constexpr auto kDrainLimit = std::chrono::seconds(30);   // the coordinator takes 10 s at most
-constexpr auto kEndLimit = std::chrono::seconds(3);
+constexpr std::chrono::milliseconds kEndLimit{3000}, kLostEndLimit{300};
 constexpr auto kTermLimit = std::chrono::seconds(2);
 
 // The front's own part of a run: what is there to do? Under the run lock, which the coordinator takes over.
@@ -151,7 +151,8 @@ void Front::end() {
     return;
   }
   // After the loss of a worker mpirun may never end by itself; rank 0 is through, so a TERM harms nobody.
-  if (mpirun_.wait_for(kEndLimit)) return;
+  const bool waits_for_the_dead = outcome_ && outcome_->lost_workers;
+  if (mpirun_.wait_for(waits_for_the_dead ? kLostEndLimit : kEndLimit)) return;
   mpirun_.signal(SIGTERM);
   if (mpirun_.wait_for(kTermLimit)) return;
   mpirun_.kill_session();

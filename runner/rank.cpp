@@ -78,7 +78,8 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);
   try {
     RunOutcome outcome = coordinator.run();
-    if (coordinator.lost_any_worker()) mpi.abandon();
+    outcome.lost_workers = coordinator.lost_any_worker();
+    if (outcome.lost_workers) mpi.abandon();
     return outcome;
   } catch (...) {
     mpi.abandon();
@@ -149,6 +150,7 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
     finished = worker.run();
     trainer->end(std::chrono::milliseconds(300));
   }
+  signals.let_through();                 // finalize may wait for the dead: mpirun can end it
   if (!finished) std::_Exit(kExitDone);  // nobody is left to finalize with
   return kExitDone;
 }

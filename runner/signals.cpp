@@ -12,8 +12,7 @@
 namespace tenfold {
 
 SignalReceiver::SignalReceiver(const std::vector<int>& signals) {
-  sigset_t set;
-  sigemptyset(&set);
+  sigemptyset(&set_);
   for (const int signal : signals) {
     struct sigaction current {};
     sigaction(signal, nullptr, &current);
@@ -23,10 +22,10 @@ SignalReceiver::SignalReceiver(const std::vector<int>& signals) {
       current.sa_handler = SIG_DFL;
       sigaction(signal, &current, nullptr);
     }
-    sigaddset(&set, signal);
+    sigaddset(&set_, signal);
   }
-  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) throw Error(ErrorKind::internal, "cannot block signals");
-  fd_ = UniqueFd(signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (pthread_sigmask(SIG_BLOCK, &set_, nullptr) != 0) throw Error(ErrorKind::internal, "cannot block signals");
+  fd_ = UniqueFd(signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!fd_) throw Error(ErrorKind::internal, std::string("cannot watch signals: ") + std::strerror(errno));
 }
 
@@ -35,5 +34,7 @@ std::optional<int> SignalReceiver::next() {
   if (::read(fd_.get(), &info, sizeof info) != sizeof info) return std::nullopt;
   return static_cast<int>(info.ssi_signo);
 }
+
+void SignalReceiver::let_through() { pthread_sigmask(SIG_UNBLOCK, &set_, nullptr); }
 
 }  // namespace tenfold

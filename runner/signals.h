@@ -1,5 +1,7 @@
 #pragma once
 
+#include <signal.h>
+
 #include <optional>
 #include <vector>
 
@@ -14,8 +16,11 @@ class SignalReceiver {
   explicit SignalReceiver(const std::vector<int>& signals);
   int fd() const { return fd_.get(); }
   std::optional<int> next();  // the next pending one; never blocks
+  // From now on they do to the process what they do by default.
+  void let_through();
 
  private:
+  sigset_t set_;
   UniqueFd fd_;
 };
 

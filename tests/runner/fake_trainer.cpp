@@ -5,9 +5,9 @@
 //   TENFOLD_FAKE_STEPS=40        steps of every fit and trial
 //   TENFOLD_FAKE_STEP_MS=1       duration of a step
 //   TENFOLD_FAKE_EVERY=5         steps between checkpoints
-//   TENFOLD_FAKE_FAIL=2          members of this fold fail by themselves, every time (TENFOLD_FAKE_FAIL_STAGE=fit|adapt)
-//   TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the same
-//   TENFOLD_FAKE_ROWS=1000000    a flood: rows per member in blocks, without pauses
+//   TENFOLD_FAKE_FAIL=2          members of this fold fail by themselves, every time
+//   (TENFOLD_FAKE_FAIL_STAGE=fit|adapt) TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the
+//   same TENFOLD_FAKE_ROWS=1000000    a flood: rows per member in blocks, without pauses
 #include <unistd.h>
 
 #include <chrono>
@@ -70,10 +70,12 @@ class FakeArray {
   FakeArray(const ArrayJob& job, Reporter& reporter) : job_(job), reporter_(reporter) {
     for (std::size_t i = 0; i < job.members.size(); ++i) {
       const JobMember& member = job.members[i];
-      std::uint64_t state = first_bytes(sha256(job.configurations[static_cast<std::size_t>(member.configuration)] + "/" +
-                                               std::to_string(member.repeat) + "/" + std::to_string(member.fold)));
+      std::uint64_t state =
+          first_bytes(sha256(job.configurations[static_cast<std::size_t>(member.configuration)] + "/" +
+                             std::to_string(member.repeat) + "/" + std::to_string(member.fold)));
       // As with real fits, what is shared must not depend on which configuration asked for it.
-      if (job.stage == Stage::fit) state = stir(static_cast<std::uint64_t>(member.repeat), static_cast<std::uint64_t>(member.fold) + 1);
+      if (job.stage == Stage::fit)
+        state = stir(static_cast<std::uint64_t>(member.repeat), static_cast<std::uint64_t>(member.fold) + 1);
       if (member.fit) state ^= read_state(*member.fit);
       if (member.resume) {
         state = read_state(*member.resume);
@@ -100,7 +102,7 @@ class FakeArray {
       for (std::size_t i = 0; i < states_.size(); ++i) step(i);
       reporter_.progress({step_, steps, 1000.0 * static_cast<double>(states_.size()), 0.5, 0.4, 0.7});
       if (step_ % every == 0 && step_ < steps) save(false);
-      if (step_ == steps / 2) fail_some();
+      if (step_ >= steps / 2) fail_some();
     }
     if (job_.stage == Stage::adapt) evaluate(Phase::after, steps);
     if (job_.stage == Stage::fit) save(true);

@@ -1,0 +1,342 @@
+// The processes of a run with a trainer that computes nothing real (tests/runner/fake_trainer.cpp): what the front,
+// the coordinator and the workers do when things go well, and when they do not.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "tests/integration/run_process.h"
+
+namespace tenfold {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kExperiment = R"(name: fake
+dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
+folds: {kind: stratified, k: 4}
+model: {kind: mlp, hidden: [16]}
+train: {epochs: 4, batch_size: 16}
+ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
+metrics: [accuracy]
+sweep:
+  ttt.lr: [1e-4, 1e-3, 1e-2]
+  ttt.parameters: [norm, all]
+)";
+
+class FakeRun : public testing::Test {
+ protected:
+  void SetUp() override {
+    work_.use_fake_trainer();
+    work_.write("x.yaml", kExperiment);
+  }
+  std::vector<std::string> run(const std::string& db, int slots = 2) {
+    return {"run", "x.yaml", "--db", db, "--slots", std::to_string(slots), "--device", "cpu"};
+  }
+  // Of an undisturbed run.
+  const std::string& expected() {
+    if (expected_.empty()) {
+      const Finished finished = work_.tenfold(run("calm.db"));
+      EXPECT_EQ(finished.exit_code, 0) << finished.output;
+      expected_ = results_of(work_, "calm.db");
+    }
+    return expected_;
+  }
+  void sleep(double s) { std::this_thread::sleep_for(std::chrono::duration<double>(s)); }
+
+  Workspace work_;
+  std::string expected_;
+};
+
+TEST_F(FakeRun, RunsToTheEndAndThenHasNothingToDo) {
+  const Finished first = work_.tenfold(run("a.db"));
+  EXPECT_EQ(first.exit_code, 0) << first.output;
+  EXPECT_THAT(first.output, HasSubstr("6 configurations, 24 trials from 4 fits, on 2 slots (CPU); results in a.db"));
+  EXPECT_THAT(first.output, HasSubstr("24 trials done"));
+  EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1"), "done,24\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT fit) FROM train_step"), "160,4\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT trial) FROM ttt_step"), "960,24\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE outcome <> 'done'"), "0\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM checkpoint"), "0\n") << "nothing needs a checkpoint any more";
+  EXPECT_TRUE(std::filesystem::is_empty(work_.file("a.db.checkpoints")));
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+
+  const Finished second = work_.tenfold(run("a.db"));
+  EXPECT_EQ(second.exit_code, 0) << second.output;
+  EXPECT_THAT(second.output, HasSubstr("nothing to do, all 24 trials are done"));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt"), "28\n");
+}
+
+TEST_F(FakeRun, AnyNumberOfSlotsGivesTheSameRows) {
+  for (const int slots : {1, 4}) {
+    const std::string db = "slots" + std::to_string(slots) + ".db";
+    const Finished finished = work_.tenfold(run(db, slots));
+    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    EXPECT_EQ(results_of(work_, db), expected()) << slots << " slots";
+  }
+  EXPECT_EQ(work_.query("slots1.db", "SELECT count(DISTINCT rank) FROM attempt"), "1\n");
+  EXPECT_EQ(work_.query("calm.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
+}
+
+TEST_F(FakeRun, AChangedFileRunsWhatIsNewAndSaysSo) {
+  expected();
+  std::string changed = kExperiment;
+  changed.replace(changed.find("1e-2"), 4, "5e-3");
+  work_.write("x.yaml", changed);
+  const Finished finished = work_.tenfold(run("calm.db"));
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("2 configurations are new, 2 of earlier versions no longer run"));
+  EXPECT_THAT(finished.output, HasSubstr("16 of 24 trials done already"));
+  EXPECT_EQ(work_.query("calm.db", "SELECT count(*) FROM trial WHERE status = 'done'"), "32\n");
+}
+
+TEST_F(FakeRun, AMistakeInTheFileStartsNothing) {
+  work_.write("x.yaml", std::string(kExperiment) + "optimiser: {}\n");
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 2);
+  EXPECT_THAT(finished.output, HasSubstr("x.yaml:"));
+  EXPECT_FALSE(std::filesystem::exists(work_.file("a.db")));
+}
+
+TEST_F(FakeRun, ASecondRunIsToldWhoHoldsTheStore) {
+  work_.set("TENFOLD_FAKE_STEP_MS", "100");
+  const pid_t first = work_.start(run("a.db"));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
+  sleep(0.5);
+  const Finished second = work_.tenfold(run("a.db"));
+  EXPECT_EQ(second.exit_code, 6) << second.output;
+  EXPECT_THAT(second.output, HasSubstr("a.db"));
+  ::kill(first, SIGTERM);
+  EXPECT_EQ(work_.wait(first).exit_code, 75);
+}
+
+struct Drain {
+  int signal;
+  int exit_code;
+};
+class DrainedRun : public FakeRun, public testing::WithParamInterface<Drain> {};
+
+TEST_P(DrainedRun, StopsAtAStepAndGoesOnFromThere) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "30");
+  work_.set("TENFOLD_FAKE_EVERY", "1000");  // only the drain makes checkpoints
+  const pid_t pid = work_.start(run("a.db"));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
+  sleep(0.8);
+  ::kill(pid, GetParam().signal);
+  const Finished drained = work_.wait(pid, seconds(15));
+  EXPECT_EQ(drained.exit_code, GetParam().exit_code) << drained.output;
+  EXPECT_THAT(drained.output, HasSubstr("run the same command again to go on"));
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE outcome = 'stopped'"), "1\n");
+
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  const Finished again = work_.tenfold(run("a.db"));
+  EXPECT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+INSTANTIATE_TEST_SUITE_P(Signals, DrainedRun,
+                         testing::Values(Drain{SIGINT, 130}, Drain{SIGTERM, 75}, Drain{SIGHUP, 75}));
+
+TEST_F(FakeRun, ASecondCtrlCStopsAtOnceAndLosesNothingCommitted) {
+  expected();
+  work_.set("TENFOLD_FAULT", "hang@step:20");  // a trainer that will not answer the drain
+  const pid_t pid = work_.start(run("a.db"));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
+  sleep(1.0);
+  ::kill(pid, SIGINT);
+  sleep(0.5);
+  ::kill(pid, SIGINT);
+  const Finished stopped = work_.wait(pid, seconds(8));
+  EXPECT_EQ(stopped.exit_code, 130) << stopped.output;
+  EXPECT_THAT(stopped.output, HasSubstr("Stopped at once"));
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+  work_.unset("TENFOLD_FAULT");
+  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+
+TEST_F(FakeRun, AFailingTrialIsTriedThreeTimesAloneAndTheRestGoesOn) {
+  work_.set("TENFOLD_FAKE_FAIL", "2");
+  work_.set("TENFOLD_FAKE_FAIL_STAGE", "adapt");
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("6 of 24 trials failed"));
+  EXPECT_EQ(
+      work_.query("a.db", "SELECT status, count(*), min(fold), max(fold) FROM trial WHERE status <> 'done' GROUP BY 1"),
+      "failed,6,2,2\n");
+  // At most one attempt in an array of several, which counts against nobody, and three alone.
+  EXPECT_EQ(work_.query("a.db",
+                        "SELECT min(n) >= 3, max(n) <= 4 FROM (SELECT count(*) n FROM attempt a JOIN trial t ON t.id = "
+                        "a.trial WHERE t.fold = 2 GROUP BY a.trial)"),
+            "1,1\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"), "fails on purpose\n");
+
+  // Whoever has removed the cause starts it again.
+  work_.unset("TENFOLD_FAKE_FAIL");
+  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+
+TEST_F(FakeRun, AFailedFitFailsItsTrialsAtOnceWhenAnotherTryWouldEndTheSame) {
+  work_.set("TENFOLD_FAKE_FAIL", "1");
+  work_.set("TENFOLD_FAKE_FAIL_STAGE", "fit");
+  work_.set("TENFOLD_FAKE_NO_RETRY", "1");
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE fit IS NOT NULL AND outcome = 'failed'"), "1\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE trial IS NOT NULL AND outcome = 'failed'"),
+            "its fit failed: fails on purpose\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1"), "done,18\nfailed,6\n");
+}
+
+TEST_F(FakeRun, ACrashingTrialDoesNotFailItsNeighbours) {
+  work_.set("TENFOLD_FAULT", "segv@step:12,only=7,stage=adapt");
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT id, status FROM trial WHERE status <> 'done'"), "7,failed\n");
+  EXPECT_THAT(work_.query("a.db", "SELECT reason FROM attempt WHERE trial = 7 ORDER BY id DESC LIMIT 1"),
+              HasSubstr("SIGSEGV"));
+  EXPECT_THAT(finished.output, HasSubstr("1 of 24 trials failed"));
+}
+
+TEST_F(FakeRun, AFrozenTrainerIsFoundKilledAndItsArrayRetried) {
+  work_.set("TENFOLD_TRAINER_SILENCE_S", "2");
+  work_.set("TENFOLD_FAULT", "stop@step:12,stage=adapt,once=" + work_.file("struck").string());
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_TRUE(std::filesystem::exists(work_.file("struck")));
+  EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"), HasSubstr("hung"));
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+}
+
+TEST_F(FakeRun, ATrainerThatCannotStartIsExplained) {
+  work_.set("TENFOLD_FAKE_CANNOT_START", "1");
+  const Finished finished = work_.tenfold(run("a.db"));
+  EXPECT_EQ(finished.exit_code, 5) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("libtorch_cpu.so: cannot open shared object file"));
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+}
+
+TEST_F(FakeRun, ADamagedCheckpointFallsBackToTheOneBefore) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "30");
+  const pid_t pid = work_.start(run("a.db", 1));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(20)));
+  sleep(1.0);
+  ::kill(pid, SIGTERM);
+  ASSERT_EQ(work_.wait(pid).exit_code, 75);
+  const std::string newest = work_.query("a.db", "SELECT path FROM checkpoint ORDER BY step DESC LIMIT 1");
+  ASSERT_FALSE(newest.empty());
+  std::ofstream(work_.file("a.db.checkpoints") / newest.substr(0, newest.find('\n')), std::ios::app) << "damaged";
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  const Finished again = work_.tenfold(run("a.db", 1));
+  EXPECT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_THAT(work_.query("a.db", "SELECT detail FROM event WHERE kind = 'checkpoint_damaged'"), HasSubstr("SHA-256"));
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+
+// Everything at once, at 25 random instants, until the run comes through.
+TEST_F(FakeRun, KillingEverythingAtRandomInstantsChangesNoRow) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "8");
+  std::mt19937 random(20261122);
+  std::uniform_real_distribution<double> instant(0.1, 1.1);
+  int kills = 0;
+  for (; kills < 25; ++kills) {
+    const pid_t pid = work_.start(run("a.db"));
+    sleep(instant(random));
+    for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
+    const Finished finished = work_.wait(pid);
+    ASSERT_TRUE(work_.wait_until_none_left(seconds(5)));
+    if (finished.exit_code == 0) break;
+    EXPECT_EQ(finished.exit_code, 128 + SIGKILL) << finished.output;
+  }
+  const Finished last = work_.tenfold(run("a.db"));
+  EXPECT_EQ(last.exit_code, 0) << last.output;
+  EXPECT_GT(kills, 5);
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+}
+
+TEST_F(FakeRun, KillingTrainersAloneCostsAttemptsOnly) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "20");
+  const pid_t pid = work_.start(run("a.db"));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
+  for (int i = 0; i < 3; ++i) {
+    sleep(0.5);
+    for (const pid_t victim : work_.processes("tenfold-fake-trainer")) ::kill(victim, SIGKILL);
+  }
+  const Finished finished = work_.wait(pid);
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
+              HasSubstr("SIGKILL"));
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+
+// Whichever process of the run dies: nothing stays behind for longer than 5 s, and the next run goes on.
+class OneProcessDies : public FakeRun, public testing::WithParamInterface<const char*> {};
+
+TEST_P(OneProcessDies, NothingStaysBehind) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "60");
+  const pid_t pid = work_.start(run("a.db"));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
+  sleep(0.7);
+  const std::string who = GetParam();
+  pid_t victim = pid;
+  if (who == "mpirun") victim = work_.processes("mpirun").front();
+  if (who == "coordinator") {
+    // The ranks are alike but for their environment.
+    for (const pid_t rank : work_.processes("\"front_socket\"")) {
+      std::ifstream in("/proc/" + std::to_string(rank) + "/environ", std::ios::binary);
+      const std::string environment((std::istreambuf_iterator<char>(in)), {});
+      if (environment.find("OMPI_COMM_WORLD_RANK=0") != std::string::npos) victim = rank;
+    }
+    ASSERT_NE(victim, pid);
+  }
+  ::kill(victim, SIGKILL);
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(5)) || (::kill(pid, 0) == 0 && work_.processes().empty()));
+  const Finished finished = work_.wait(pid, seconds(10));
+  if (who != "front") {
+    EXPECT_EQ(finished.exit_code, 5) << finished.output;
+    EXPECT_THAT(finished.output, HasSubstr("run the same command again to go on"));
+  }
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+}
+INSTANTIATE_TEST_SUITE_P(Victims, OneProcessDies, testing::Values("front", "mpirun", "coordinator"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_F(FakeRun, ADeadWorkerIsWrittenOffAndTheOthersGoOn) {
+  expected();
+  work_.set("TENFOLD_FAKE_STEP_MS", "20");
+  const pid_t pid = work_.start(run("a.db", 3));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 3, seconds(20)));
+  sleep(0.5);
+  for (const pid_t rank : work_.processes("\"front_socket\"")) {
+    std::ifstream in("/proc/" + std::to_string(rank) + "/environ", std::ios::binary);
+    const std::string environment((std::istreambuf_iterator<char>(in)), {});
+    if (environment.find("OMPI_COMM_WORLD_RANK=2") != std::string::npos && work_.processes("mpirun").front() != rank)
+      ::kill(rank, SIGKILL);
+  }
+  const Finished finished = work_.wait(pid);
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'worker_lost'"), "1\n");
+  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  EXPECT_TRUE(work_.wait_until_none_left(seconds(8)));
+}
+
+}  // namespace
+}  // namespace tenfold

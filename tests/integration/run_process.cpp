@@ -1,0 +1,148 @@
+#include "tests/integration/run_process.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+extern char** environ;
+
+namespace tenfold {
+namespace {
+
+std::string contents(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace
+
+Workspace::Workspace() {
+  std::string name = (std::filesystem::temp_directory_path() / "tenfold-test-XXXXXX").string();
+  if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make a folder for the test");
+  folder_ = name;
+  const char* bin = std::getenv("TENFOLD_BIN_DIR");
+  if (!bin) throw std::runtime_error("TENFOLD_BIN_DIR is not set: start this test by ctest");
+  bin_ = bin;
+  set("TENFOLD_TEST_MARK", folder_.filename().string());
+}
+
+Workspace::~Workspace() {
+  for (const pid_t pid : processes()) ::kill(pid, SIGKILL);
+  wait_until_none_left(std::chrono::seconds(5));
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void Workspace::write(const std::string& name, const std::string& text) const { std::ofstream(file(name)) << text; }
+
+void Workspace::use_fake_trainer() { set("TENFOLD_TRAINER", (bin_ / "tenfold-fake-trainer").string()); }
+
+pid_t Workspace::start(const std::vector<std::string>& arguments) const {
+  std::vector<std::string> words{(bin_ / "tenfold").string()};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<std::string> variables;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string variable = *entry;
+    if (!variable.starts_with("TENFOLD_") && !environment_.contains(variable.substr(0, variable.find('='))))
+      variables.push_back(variable);
+  }
+  for (const auto& [name, value] : environment_) variables.push_back(name + "=" + value);
+  std::vector<char*> argv, envp;
+  for (std::string& word : words) argv.push_back(word.data());
+  for (std::string& variable : variables) envp.push_back(variable.data());
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+  const std::string output = file("output").string(), folder = folder_.string();
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    const int out = ::open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::dup2(out, 1);
+    ::dup2(out, 2);
+    if (::chdir(folder.c_str()) != 0) ::_exit(126);
+    ::execve(argv[0], argv.data(), envp.data());
+    ::_exit(127);
+  }
+  return pid;
+}
+
+Finished Workspace::wait(pid_t pid, std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  int status = 0;
+  while (::waitpid(pid, &status, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() > deadline) {
+      ADD_FAILURE() << "tenfold did not end in time; so far it said:\n" << contents(file("output"));
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, &status, 0);
+      break;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), contents(file("output"))};
+}
+
+std::string Workspace::query(const std::string& db, const std::string& sql) const {
+  const Finished finished = tenfold({"query", sql, "--db", db, "--format", "csv"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  const std::size_t header = finished.output.find('\n');
+  return header == std::string::npos ? "" : finished.output.substr(header + 1);
+}
+
+std::vector<pid_t> Workspace::processes(const std::string& word) const {
+  std::vector<pid_t> found;
+  const std::string mark = "TENFOLD_TEST_MARK=" + folder_.filename().string();
+  std::error_code error;
+  for (std::filesystem::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isdigit(c) != 0; })) continue;
+    // A zombie has neither environment nor command line any more.
+    if (contents(it->path() / "environ").find(mark) == std::string::npos) continue;
+    if (contents(it->path() / "cmdline").find(word) == std::string::npos) continue;
+    found.push_back(static_cast<pid_t>(std::stol(name)));
+  }
+  return found;
+}
+
+bool Workspace::wait_until_none_left(std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (!processes().empty()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return true;
+}
+
+bool Workspace::wait_until_some(const std::string& word, std::size_t count, std::chrono::milliseconds limit) const {
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  while (processes(word).size() < count) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return true;
+}
+
+std::string results_of(const Workspace& workspace, const std::string& db) {
+  std::string all;
+  for (const char* sql :
+       {"SELECT f.repeat, f.fold, s.step, s.epoch, s.loss, s.lr, s.grad_norm FROM train_step s JOIN fit f ON f.id = "
+        "s.fit "
+        "ORDER BY 1, 2, f.identity, 3",
+        "SELECT t.label, t.repeat, t.fold, s.step, s.total, s.entropy, s.diversity, s.lr, s.grad_norm FROM ttt_step s "
+        "JOIN "
+        "trial_summary t ON t.trial = s.trial ORDER BY 1, 2, 3, 4",
+        "SELECT t.label, t.repeat, t.fold, e.phase, e.step, e.metric, e.value, e.hits, e.total FROM evaluation e JOIN "
+        "trial_summary t ON t.trial = e.trial ORDER BY 1, 2, 3, 4, 5, 6",
+        "SELECT label, repeat, fold, status FROM trial_summary ORDER BY 1, 2, 3"})
+    all += workspace.query(db, sql) + "\n";
+  return all;
+}
+
+}  // namespace tenfold

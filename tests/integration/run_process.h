@@ -1,0 +1,54 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+// `tenfold` as its user starts it: a process of its own, with signals, an exit code and output.
+namespace tenfold {
+
+struct Finished {
+  int exit_code = -1;  // 128 + number when a signal ended it
+  std::string output;  // stdout and stderr as they came
+};
+
+// A folder for one test, removed at its end, with everything that a run leaves behind. Every process started through
+// it carries a mark in its environment, by which survivors are found.
+class Workspace {
+ public:
+  Workspace();
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+
+  std::filesystem::path file(const std::string& name) const { return folder_ / name; }
+  void write(const std::string& name, const std::string& text) const;
+  void set(const std::string& variable, const std::string& value) { environment_[variable] = value; }
+  void unset(const std::string& variable) { environment_.erase(variable); }
+  void use_fake_trainer();
+
+  pid_t start(const std::vector<std::string>& arguments) const;  // of tenfold
+  Finished wait(pid_t pid, std::chrono::milliseconds limit = std::chrono::seconds(60)) const;
+  Finished tenfold(const std::vector<std::string>& arguments) const { return wait(start(arguments)); }
+  // Rows of a query as CSV without its header; fails the test when the query does.
+  std::string query(const std::string& db, const std::string& sql) const;
+
+  // Live processes of this workspace, by a word of their command line (empty: all). Zombies do not count.
+  std::vector<pid_t> processes(const std::string& word = "") const;
+  bool wait_until_none_left(std::chrono::milliseconds limit) const;
+  bool wait_until_some(const std::string& word, std::size_t count, std::chrono::milliseconds limit) const;
+
+ private:
+  std::string mark() const;
+  std::filesystem::path folder_, bin_;
+  std::map<std::string, std::string> environment_;
+};
+
+// All rows that a run leaves, times aside, in one text: equal texts, equal results.
+std::string results_of(const Workspace& workspace, const std::string& db);
+
+}  // namespace tenfold
