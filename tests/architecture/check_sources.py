@@ -34,6 +34,7 @@ ONE_SOURCE_ONLY = {"yaml-cpp"}  # in exactly one file, and that a .cpp
 
 SOURCE_SUFFIXES = {".cpp", ".h", ".cu", ".cuh"}
 LONGEST_FILE = 400
+LONGEST_TEST = 600  # cases of one subject stay together
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "misc"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -93,8 +94,9 @@ def check_sizes_and_names(root, problems):
             place = path.relative_to(root)
             length = len(path.read_text().splitlines())
             lengths.append((length, str(place)))
-            if length > LONGEST_FILE:
-                problems.append(f"{place}:{length}: {length} lines; split it ({LONGEST_FILE} at most)")
+            longest = LONGEST_TEST if folder == "tests" else LONGEST_FILE
+            if length > longest:
+                problems.append(f"{place}:{length}: {length} lines; split it ({longest} at most)")
             names = {part.lower() for part in place.parts[:-1]} | {place.stem.lower()}
             if names & FORBIDDEN_NAMES:
                 problems.append(f"{place}:1: a name that says nothing ({', '.join(sorted(names & FORBIDDEN_NAMES))})")

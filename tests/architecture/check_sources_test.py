@@ -73,6 +73,7 @@ class CheckSources(unittest.TestCase):
 
     def test_long_files_and_empty_names(self):
         self.assert_fails({"db/long.cpp": "int x;\n" * 401}, "401 lines")
+        self.assert_fails({"tests/db/long_test.cpp": "int x;\n" * 601}, "601 lines")
         self.assert_fails({"db/utils.cpp": ""}, "a name that says nothing")
 
     def test_own_header_first_and_pragma_once(self):
