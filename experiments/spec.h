@@ -107,7 +107,7 @@ struct TrainSpec {
   bool operator==(const TrainSpec&) const = default;
 };
 
-// Optimizer of adaptation. Unset values take the default of the method (ttt_defaults in spec.cpp).
+// Optimizer of adaptation. Unset values take the default of the method (method_defaults.cpp).
 struct TttOptimizerSpec {
   std::optional<std::string> kind;
   std::optional<double> weight_decay;
