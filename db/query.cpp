@@ -38,6 +38,10 @@ int authorize(void*, int action, const char* first, const char* second, const ch
     case SQLITE_READ:
     case SQLITE_RECURSIVE:
       return SQLITE_OK;
+    case SQLITE_UPDATE:
+      // SQLite asks this when it declares the columns of pragma_table_info() and the like, in memory. A statement
+      // that would write the table itself is refused all the same: the connection is read-only.
+      return first != nullptr && std::strcmp(first, "sqlite_master") == 0 ? SQLITE_OK : SQLITE_DENY;
     case SQLITE_FUNCTION: {
       constexpr const char* kRefused[] = {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"};
       return second != nullptr && among(second, kRefused) ? SQLITE_DENY : SQLITE_OK;

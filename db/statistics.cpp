@@ -52,6 +52,9 @@ double upper_tail(double t, double dof) {
   return 0.5 * incomplete_beta(dof / (dof + squared), squared / (dof + squared), dof / 2, 0.5);
 }
 
+// Rounding alone gives equal values a spread of an ulp or two.
+bool has_spread(double sd, double centre) { return sd > 1e-12 * std::abs(centre); }
+
 }  // namespace
 
 double mean(std::span<const double> values) {
@@ -97,8 +100,7 @@ CorrectedMean corrected_mean(std::span<const double> values, double q, double co
     result.why_not = "fewer than 3 folds";
     return result;
   }
-  // Rounding alone gives equal differences a spread of an ulp or two.
-  if (!(result.sd > 1e-12 * std::abs(result.mean)) || result.sd == 0) {
+  if (!has_spread(result.sd, result.mean)) {
     result.why_not = std::isnan(result.sd) ? "a value is missing" : "no spread over the folds";
     return result;
   }
@@ -117,9 +119,9 @@ CorrectedMean corrected_mean(std::span<const double> values, double q, double co
 
 std::optional<CorrelatedT> correlated_t(std::span<const double> differences, double q, double rope) {
   const double sd = sample_sd(differences);
-  if (differences.size() < 3 || !(sd > 0) || !(q > 0)) return std::nullopt;
-  const double j = static_cast<double>(differences.size());
   const double centre = mean(differences);
+  if (differences.size() < 3 || !has_spread(sd, centre) || !(q > 0)) return std::nullopt;
+  const double j = static_cast<double>(differences.size());
   const double scale = std::sqrt(1 / j + q) * sd;
   CorrelatedT result;
   result.worse = student_t_cdf((-rope - centre) / scale, j - 1);
