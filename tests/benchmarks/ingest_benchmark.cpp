@@ -1,5 +1,7 @@
 // How fast the store takes what a sweep produces, as a table. Not a test: figures depend on the machine.
 //   ingest_benchmark [--rows N] [--folder DIR] [--large]    --large also makes a 1 GB store and asks it
+#include <sys/resource.h>
+
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +20,16 @@ namespace {
 
 using namespace tenfold;
 using Clock = std::chrono::steady_clock;
+
+// Of the whole process: what a machine that has other things to do would still need.
+double cpu_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -60,7 +72,11 @@ Prepared prepare(std::size_t configurations) {
 }
 
 void line(const char* what, double count, const char* unit, double seconds) {
-  std::printf("%-44s %12.0f %-9s %8.2f s %12.0f /s\n", what, count, unit, seconds, count / seconds);
+  static double cpu_before = 0;
+  const double cpu = cpu_seconds();
+  std::printf("%-36s %9.0f %-8s %7.2f s %10.0f /s %7.2f s of CPU\n", what, count, unit, seconds, count / seconds,
+              cpu - cpu_before);
+  cpu_before = cpu_seconds();
   std::fflush(stdout);
 }
 

@@ -18,7 +18,7 @@ BLOCK = 500  # trials a transaction
 QUERIES = {
     "one step of one trial": "SELECT total, entropy, diversity FROM ttt_step WHERE trial = {trial} AND step = 500",
     "one trial's curve": "SELECT step, total FROM ttt_step WHERE trial = {trial} ORDER BY step LIMIT 100",
-    "a trial's summary": "SELECT trial, status FROM trial WHERE id = {trial}",
+    "a trial's row": "SELECT id, status FROM trial WHERE id = {trial}",
 }
 
 

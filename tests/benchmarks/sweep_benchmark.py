@@ -37,7 +37,7 @@ def peers_python():
 
 
 def quick_experiment(folder):
-    """One configuration on two folds: the smallest thing that goes through every part."""
+    """The peers' first configuration on two folds: the smallest thing that goes through every part."""
     text = (ROOT / "experiments/digits.yaml").read_text()
     kept, skipping = [], False
     for line in text.splitlines():
@@ -48,21 +48,23 @@ def quick_experiment(folder):
             kept.append(line)
     file = pathlib.Path(folder) / "quick.yaml"
     file.write_text("\n".join(kept) + "\n")
-    return [str(file), "--set", "folds.k=2"]
+    return [str(file), "--set", "folds.k=2", "--set", "ttt.batch_size=32", "--set", "ttt.lr=3e-5", "--set", "ttt.parameters=norm"]
 
 
 def tenfold_run(title, folder, experiment, flags):
     db = pathlib.Path(folder) / (title.replace(" ", "_").replace(",", "") + ".db")
     seconds, _ = timed([PROGRAM, "run", *experiment, "--db", str(db), "--quiet", *flags])
+    # Step 0 is measured before the first update; the peers' first pass is step 1.
     summary = query(db, "SELECT count(*) AS trials, avg(accuracy_before) AS accuracy_before, avg(accuracy_after) AS accuracy_after,"
-                        " avg(first_total) AS first_total, avg(last_total) AS last_total FROM trial_summary WHERE status = 'done'")[0]
+                        " avg((SELECT s.total FROM ttt_step s WHERE s.trial = v.trial AND s.step = 1)) AS first_total,"
+                        " avg(last_total) AS last_total FROM trial_summary v WHERE status = 'done'")[0]
     # An attempt's wall_s is its share of its array's time, so their sum is the arrays' own time.
     arrays_s = query(db, "SELECT sum(wall_s) AS s FROM attempt WHERE outcome = 'done'")[0]["s"]
     return {"title": title, "seconds": seconds, "arrays_s": arrays_s, **summary}
 
 
-def peer_run(title, python, script, arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PEERS), "RAY_AIR_NEW_OUTPUT": "0"}
+def peer_run(title, python, script, arguments, folds):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PEERS), "PEER_FOLDS": str(folds)}
     seconds, output = timed([python, str(PEERS / script), *arguments], env=environment)
     return {"title": title, "seconds": seconds, "arrays_s": None, **json.loads(output.strip().splitlines()[-1])}
 
@@ -92,13 +94,14 @@ def main():
         ours = [tenfold_run("tenfold", folder, experiment, device)]
         if "no-share" not in options.skip:
             ours.append(tenfold_run("tenfold --no-share", folder, experiment, [*device, "--no-share"]))
+        folds = 2 if options.quick else 5
         peers = []
         if options.gpu and "sequential" not in options.skip:
-            peers.append(peer_run("PyTorch, sequential on the GPU", python, "peer_sequential.py", [str(expected), "cuda"]))
+            peers.append(peer_run("PyTorch, sequential on the GPU", python, "peer_sequential.py", [str(expected), "cuda"], folds))
         if not options.gpu and "joblib" not in options.skip:
-            peers.append(peer_run("PyTorch, joblib, 2 workers", python, "peer_joblib.py", count))
+            peers.append(peer_run("PyTorch, joblib, 2 workers", python, "peer_joblib.py", count, folds))
         if not options.gpu and "ray" not in options.skip:
-            peers.append(peer_run("PyTorch, Ray Tune, 2 workers", python, "peer_ray_tune.py", count))
+            peers.append(peer_run("PyTorch, Ray Tune, 2 workers", python, "peer_ray_tune.py", count, folds))
 
     print_table(["", "trials", "seconds", "arrays' own s", "accuracy before", "after", "first total", "last total"],
                 [[r["title"], r["trials"], f"{r['seconds']:.2f}", "-" if r["arrays_s"] is None else f"{r['arrays_s']:.2f}",

@@ -2,6 +2,7 @@
 it to the shifted held-out part by entropy and diversity, and return what was measured. Nothing of tenfold is used."""
 import itertools
 import math
+import os
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 from torch import nn
 
-FOLDS = 5
+FOLDS = int(os.environ.get("PEER_FOLDS", "5"))
 EPOCHS = 20
 TRAIN_BATCH = 32
 PASSES = 50
