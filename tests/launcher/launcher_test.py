@@ -30,7 +30,7 @@ esac
 """
 CMAKE = r"""#!/bin/bash
 echo "cmake $*" >>"$CALLS"
-while (($#)); do if [[ $1 == -B ]]; then mkdir -p "$2"; echo "build tenfold: phony" >"$2/build.ninja"; fi; shift; done
+while (($#)); do if [[ $1 == -B ]]; then mkdir -p "$2"; printf 'build tenfold: phony\nbuild tenfold_cuda: phony\n' >"$2/build.ninja"; fi; shift; done
 """
 NINJA = r"""#!/bin/bash
 echo "ninja begin $*" >>"$CALLS"
@@ -92,6 +92,7 @@ class Launcher(unittest.TestCase):
         self.assertIn("torch==2.11.0", calls)
         self.assertIn(f"-DTENFOLD_TORCH={self.cache}/torch-2.11.0-cpu", calls)
         self.assertIn("-DCMAKE_BUILD_TYPE=Release", calls)
+        self.assertRegex(calls, r"ninja begin .* tenfold tenfold-trainer tenfold_cuda\n")
         again = self.call("status")
         self.assertEqual(again.stdout, "<program><status>0\n")
         self.assertEqual(again.stderr, "")
