@@ -49,9 +49,17 @@ std::string file_uri(const std::filesystem::path& file, const char* query) {
   return uri + query;
 }
 
+// Without SQLite's count of its memory, whose lock every allocation takes: a fifth of the time of small statements.
+// Asked once, before the first connection; where SQLite runs already it stays as it is.
+void configure_once() {
+  static const int configured = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+  (void)configured;
+}
+
 }  // namespace
 
 Connection::Connection(const std::filesystem::path& file, Access access) : file_(file) {
+  configure_once();
   constexpr int kCommon = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_URI;
   try {
     if (access == Access::read_write) {

@@ -16,6 +16,48 @@ std::string checkpoints_of(const char* column) {
   return std::string(kSelectCheckpoints) + column + " = ?1 ORDER BY step DESC, id DESC";
 }
 
+constexpr const char* kTrainColumns = "fit, step, epoch, loss, lr, grad_norm, wall_s";
+constexpr const char* kTttColumns =
+    "trial, step, total, entropy, diversity, diversity_weight, class_entropy, classes_predicted, max_class_share, "
+    "grad_norm, lr, wall_s";
+
+// ?1 is the unit of all rows; `values` parameters a row follow.
+std::string insert_rows(const char* table, const char* columns, int values, int rows) {
+  std::string sql = std::string("INSERT INTO ") + table + "(" + columns + ") VALUES";
+  int parameter = 2;
+  for (int row = 0; row < rows; ++row) {
+    sql += row == 0 ? "(?1" : ", (?1";
+    for (int i = 0; i < values; ++i) sql += ", ?" + std::to_string(parameter++);
+    sql += ")";
+  }
+  return sql;
+}
+
+void bind_row(Statement& insert, int at, const TrainStepRow& row) {
+  insert.bind(at, row.step).bind(at + 1, row.epoch).bind(at + 2, row.loss).bind(at + 3, row.lr);
+  insert.bind(at + 4, row.grad_norm).bind(at + 5, row.wall_s);
+}
+
+void bind_row(Statement& insert, int at, const TttStepRow& row) {
+  insert.bind(at, row.step).bind(at + 1, row.total).bind(at + 2, row.entropy).bind(at + 3, row.diversity);
+  insert.bind(at + 4, row.diversity_weight).bind(at + 5, row.class_entropy).bind(at + 6, row.classes_predicted);
+  insert.bind(at + 7, row.max_class_share).bind(at + 8, row.grad_norm).bind(at + 9, row.lr).bind(at + 10, row.wall_s);
+}
+
+template <class Row>
+void insert_all(Statement& one, Statement& many, int values, RowId unit, std::span<const Row> rows) {
+  many.bind(1, unit);
+  for (; rows.size() >= kRowsAtOnce; rows = rows.subspan(kRowsAtOnce)) {
+    for (int i = 0; i < kRowsAtOnce; ++i) bind_row(many, 2 + i * values, rows[i]);
+    many.run();
+  }
+  one.bind(1, unit);
+  for (const Row& row : rows) {
+    bind_row(one, 2, row);
+    one.run();
+  }
+}
+
 // NULL for NaN is SQLite's own rule; -1 is records.h's "does not count".
 void bind_count(Statement& statement, int index, std::int64_t count) {
   if (count < 0)
@@ -42,15 +84,10 @@ StoreStatements::StoreStatements(Connection& c)
       rewind_fit_evaluation(c, "DELETE FROM fit_evaluation WHERE fit = ?1 AND step > ?2", kPersistent),
       rewind_ttt(c, "DELETE FROM ttt_step WHERE trial = ?1 AND step > ?2", kPersistent),
       rewind_evaluation(c, "DELETE FROM evaluation WHERE trial = ?1 AND step > ?2", kPersistent),
-      insert_train(c,
-                   "INSERT INTO train_step(fit, step, epoch, loss, lr, grad_norm, wall_s) "
-                   "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                   kPersistent),
-      insert_ttt(c,
-                 "INSERT INTO ttt_step(trial, step, total, entropy, diversity, diversity_weight, class_entropy, "
-                 "classes_predicted, max_class_share, grad_norm, lr, wall_s) "
-                 "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-                 kPersistent),
+      insert_train(c, insert_rows("train_step", kTrainColumns, 6, 1), kPersistent),
+      insert_ttt(c, insert_rows("ttt_step", kTttColumns, 11, 1), kPersistent),
+      insert_trains(c, insert_rows("train_step", kTrainColumns, 6, kRowsAtOnce), kPersistent),
+      insert_ttts(c, insert_rows("ttt_step", kTttColumns, 11, kRowsAtOnce), kPersistent),
       insert_evaluation(c,
                         "INSERT INTO evaluation(trial, phase, step, metric, value, hits, total) "
                         "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -170,27 +207,12 @@ RowId Store::begin_attempt(const AttemptStart& start) {
 
 void Store::add_rows(RowId fit, std::span<const TrainStepRow> rows) {
   impl_->require_transaction("add_rows");
-  Statement& insert = impl_->statements->insert_train;
-  insert.bind(1, fit);
-  for (const TrainStepRow& row : rows)
-    insert.bind(2, row.step)
-        .bind(3, row.epoch)
-        .bind(4, row.loss)
-        .bind(5, row.lr)
-        .bind(6, row.grad_norm)
-        .bind(7, row.wall_s)
-        .run();
+  insert_all(impl_->statements->insert_train, impl_->statements->insert_trains, 6, fit, rows);
 }
 
 void Store::add_rows(RowId trial, std::span<const TttStepRow> rows) {
   impl_->require_transaction("add_rows");
-  Statement& insert = impl_->statements->insert_ttt;
-  insert.bind(1, trial);
-  for (const TttStepRow& row : rows) {
-    insert.bind(2, row.step).bind(3, row.total).bind(4, row.entropy).bind(5, row.diversity);
-    insert.bind(6, row.diversity_weight).bind(7, row.class_entropy).bind(8, row.classes_predicted);
-    insert.bind(9, row.max_class_share).bind(10, row.grad_norm).bind(11, row.lr).bind(12, row.wall_s).run();
-  }
+  insert_all(impl_->statements->insert_ttt, impl_->statements->insert_ttts, 11, trial, rows);
 }
 
 void Store::add_rows(UnitKind kind, RowId unit, std::span<const EvaluationRow> rows) {
