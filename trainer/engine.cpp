@@ -16,7 +16,6 @@ namespace {
 
 std::unique_ptr<Compute> prepare(const std::string& device, int threads) {
   at::set_num_threads(threads);
-  at::set_num_interop_threads(1);
   return make_compute(device);
 }
 
