@@ -264,8 +264,7 @@ ReportSection convergence_section(const ReportInput& input) {
     if (c.collapsed_folds > 0)
       section.sentences.push_back(name_of(curves, input) + ": class entropy fell below 0.8 in " +
                                   std::to_string(c.collapsed_folds) + " of " + folds_text(curves.folds.size()) +
-                                  " (lowest " + fixed_number(c.lowest_class_entropy, 3) +
-                                  "): predictions gathered in few classes.");
+                                  " (lowest " + fixed_number(c.lowest_class_entropy, 3) + "), a sign of collapse.");
   }
   section.tables.push_back(std::move(table));
   section.tables.push_back(std::move(collapse));

@@ -185,10 +185,12 @@ std::string main_table(const std::vector<ConfigurationResult>& results, const Na
   const Style style(metric);
   const auto winner = best(results, metric);
   std::vector<TextTable::Column> columns = naming.columns;
-  columns.push_back({"trials", true});
-  columns.push_back({metric + (is_share(metric) ? " % before" : " before"), true});
+  // The heading tells when everything is done; a column that repeats it would cost the width of a value.
+  const bool unfinished = std::any_of(results.begin(), results.end(), [](const auto& r) { return r.done != r.total; });
+  if (unfinished) columns.push_back({"trials", true});
+  columns.push_back({"before", true});
   columns.push_back({"after", false});
-  columns.push_back({"change [95 % interval]", false});
+  columns.push_back({"change [95 %]", false});
   columns.push_back({"entropy", true});
   columns.push_back({"diversity", true});
   TextTable table(columns);
@@ -198,7 +200,7 @@ std::string main_table(const std::vector<ConfigurationResult>& results, const Na
     const MetricResult none;
     const MetricResult& values = found == result.metrics.end() ? none : found->second;
     std::vector<std::string> cells = naming.cells[i];
-    cells.push_back(trials_text(result));
+    if (unfinished) cells.push_back(trials_text(result));
     cells.push_back(style.spread(values.before));
     cells.push_back(style.spread(values.after) + (winner == i ? " *" : ""));
     cells.push_back(style.change(values.change, result.q));
@@ -206,7 +208,7 @@ std::string main_table(const std::vector<ConfigurationResult>& results, const Na
     cells.push_back(way(result.first_diversity, result.last_diversity));
     table.add(std::move(cells));
   }
-  return table.text("  ");
+  return "  " + metric + (is_share(metric) ? ", %" : "") + "\n" + table.text("  ");
 }
 
 std::string other_metrics(const std::vector<ConfigurationResult>& results, const Naming& naming,
@@ -215,7 +217,7 @@ std::string other_metrics(const std::vector<ConfigurationResult>& results, const
   for (const std::string& metric : metrics) {
     columns.push_back({metric + (is_share(metric) ? " % before" : " before"), true});
     columns.push_back({"after", false});
-    columns.push_back({"change [95 % interval]", false});
+    columns.push_back({"change [95 %]", false});
   }
   std::vector<std::optional<std::size_t>> winners;
   for (const std::string& metric : metrics) winners.push_back(best(results, metric));
