@@ -211,17 +211,13 @@ void Coordinator::report_progress(Clock::time_point now) {
   snapshot.diversity = latest_.diversity;
   for (const Peer& peer : peers_)
     if (&peer != &peers_[0] && !peer.lost) ++snapshot.slots;
-  double cost[2] = {remaining_cost_[0], remaining_cost_[1]};
   for (const auto& [dispatch, array] : running_) {
     if (!array.started) continue;
     ++snapshot.arrays_running;
     snapshot.updates_per_s += std::isfinite(array.progress.updates_per_s) ? array.progress.updates_per_s : 0;
-    if (array.progress.steps <= 0) continue;
-    const double share =
-        std::clamp(static_cast<double>(array.progress.step) / static_cast<double>(array.progress.steps), 0.0, 1.0);
-    for (const Member& member : array.members)
-      if (!member.over) cost[is_fit(member.unit) ? 0 : 1] -= share * scheduler_->item(member.unit).cost;
   }
+  const Scheduler::Progressed done = progressed();
+  const double cost[2] = {remaining_cost_[0] - done.fits, remaining_cost_[1] - done.trials};
   const double fits_s = costs_.expected_s(Stage::fit, cost[0]), trials_s = costs_.expected_s(Stage::adapt, cost[1]);
   if (fits_s >= 0 && trials_s >= 0 && snapshot.slots > 0)
     snapshot.eta_s = (fits_s + trials_s) / static_cast<double>(snapshot.slots);

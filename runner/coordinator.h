@@ -87,6 +87,7 @@ class Coordinator {
 
   // coordinator_arrays.cpp: arrays on their way
   void feed(int rank);
+  Scheduler::Progressed progressed() const;
   void dispatch(int rank, PlannedArray planned);
   void started(std::uint64_t dispatch, const std::string& payload);
   void dropped(std::uint64_t dispatch);

@@ -22,10 +22,23 @@ void Coordinator::feed(int rank) {
       const double expected = running_.at(peer.queue.front()).expected_s;
       if (expected < 0 || expected > kShortArray_s) return;
     }
-    auto planned = scheduler_->next();
+    auto planned = scheduler_->next(progressed());
     if (!planned) return;
     dispatch(rank, std::move(*planned));
   }
+}
+
+Scheduler::Progressed Coordinator::progressed() const {
+  Scheduler::Progressed result;
+  for (const auto& [number, array] : running_) {
+    if (array.progress.steps <= 0) continue;
+    const double share =
+        std::clamp(static_cast<double>(array.progress.step) / static_cast<double>(array.progress.steps), 0.0, 1.0);
+    for (const Member& member : array.members)
+      if (!member.over)
+        (is_fit(member.unit) ? result.fits : result.trials) += share * scheduler_->item(member.unit).cost;
+  }
+  return result;
 }
 
 void Coordinator::dispatch(int rank, PlannedArray planned) {
@@ -206,6 +219,7 @@ void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outco
       break;
     case TrialStatus::stopped:
       end_attempt(member, TrialStatus::stopped, TrialStatus::stopped, outcome.reason, outcome);
+      scheduler_->returned(member.unit);
       if (!draining_) make_unit_ready(member.unit);
       break;
     default: {

@@ -28,9 +28,6 @@ struct WorkItem {
 struct ArraySizing {
   int slots = 1;
   int max_array = 8;  // members computed as one
-  // Guided: each array takes 1/(slots * rounds) of what is ready, so that late ones are small and all slots end
-  // together. A GPU gains from size more than it loses by imbalance: 1.
-  double rounds = 2;
   int efficient = 4;  // arrays smaller than this cost nearly as much: made only where slots would idle
 };
 ArraySizing cpu_sizing(int slots, int max_array);  // max_array 0: the default
@@ -50,13 +47,20 @@ class Scheduler {
   // The unit can run: alone or with others that start from the same step. Fits are made ready by the owner at the
   // start, trials when their fit is done.
   void make_ready(std::int32_t unit, std::int64_t resume_step);
-  std::optional<PlannedArray> next();
+  // An array takes one slot's share of what is ready and under way, so that all slots end together. `progressed` is the
+  // part of what is under way that is computed already, as cost.
+  struct Progressed {
+    double fits = 0, trials = 0;
+  };
+  std::optional<PlannedArray> next(const Progressed& progressed);
+  std::optional<PlannedArray> next() { return next(Progressed{}); }
   // What an array may take of a device; 0: no bound.
   void set_array_memory(double bytes) { array_memory_bytes_ = bytes; }
   bool has_ready() const { return !retries_.empty() || ready_count_[0] + ready_count_[1] > 0; }
 
   // What became of members of a dispatched array.
-  void finished(std::int32_t unit) { items_[static_cast<std::size_t>(unit)].over = true; }
+  void finished(std::int32_t unit);
+  void returned(std::int32_t unit) { land(unit); }  // it was never started, or stopped
   // The array crashed, hung or failed as a whole with these members left. An array of several is halved and tried
   // again, which counts against nobody; a unit alone has failed once more. Returns the unit that has failed for good.
   // `was_alone`: the array was made of one.
@@ -75,7 +79,7 @@ class Scheduler {
   struct Item : WorkItem {
     std::uint8_t failures = 0;  // attempts of this unit alone that failed
     std::uint8_t lost = 0;      // attempts that a worker took with it
-    bool over = false;
+    bool over = false, in_flight = false;
   };
   struct GroupKey {
     Stage stage;
@@ -90,7 +94,9 @@ class Scheduler {
     bool operator<(const Entry& o) const { return cost != o.cost ? cost < o.cost : unit > o.unit; }
   };
 
-  int array_size(const GroupKey& key, std::size_t group_units, const Item& largest) const;
+  int array_size(const GroupKey& key, std::size_t group_units, const Item& largest, const Progressed& progressed) const;
+  void take_off(const PlannedArray& array);
+  void land(std::int32_t unit);
   void push_retry(std::vector<std::pair<std::int32_t, std::int64_t>> members);
 
   std::vector<Item> items_;
@@ -100,6 +106,7 @@ class Scheduler {
   std::map<GroupKey, std::priority_queue<Entry>> groups_;
   std::int64_t ready_count_[2] = {0, 0};  // by stage
   double ready_cost_[2] = {0, 0};
+  double in_flight_cost_[2] = {0, 0};
   std::deque<PlannedArray> retries_;
 };
 
