@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <optional>
 #include <tuple>
 #include <utility>
 
+#include "db/csv_file.h"
 #include "db/run_lock.h"
 #include "db/schema.h"
 #include "db/sqlite.h"
@@ -20,8 +20,6 @@
 namespace tenfold {
 namespace {
 
-constexpr std::size_t kLongestLine = 1 << 20;
-constexpr std::size_t kMostColumns = 1000;
 constexpr double kUsualWeight = 0.15;  // of the entropy and diversity objective
 
 // A number as written: its rounding is half a unit of its last digit.
@@ -39,71 +37,6 @@ struct Row {
 
 struct Recording {
   std::map<std::int64_t, std::vector<Row>> folds;  // rows in the order of the file, then by step
-};
-
-class CsvFile {
- public:
-  explicit CsvFile(const std::filesystem::path& path) : path_(path), in_(path, std::ios::binary) {
-    if (!in_) throw Error(ErrorKind::data, path.string() + ": cannot be opened; check the name and its permissions");
-  }
-
-  // The next line that is not empty, as cells. A quoted cell may hold commas and doubled quotes, not line ends.
-  bool next(std::vector<std::string>& cells) {
-    std::string text;
-    do {
-      if (!read_line(text)) return false;
-    } while (text.find_first_not_of(" \t") == std::string::npos);
-    split(text, cells);
-    return true;
-  }
-
-  std::int64_t line() const { return line_; }
-  [[noreturn]] void fail(const std::string& what, std::int64_t line = 0) const {
-    throw Error(ErrorKind::data, path_.string() + ":" + std::to_string(line > 0 ? line : line_) + ": " + what);
-  }
-
- private:
-  bool read_line(std::string& text) {
-    text.clear();
-    ++line_;
-    int c = 0;
-    while ((c = in_.rdbuf()->sbumpc()) != std::char_traits<char>::eof() && c != '\n') {
-      if (c == 0) fail("holds a zero byte; a CSV file as text is expected");
-      text += static_cast<char>(c);
-      if (text.size() > kLongestLine) fail("is longer than 1 MiB; a CSV file with one row a line is expected");
-    }
-    if (line_ == 1 && text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // byte order mark
-    if (text.ends_with('\r')) text.pop_back();
-    return c != std::char_traits<char>::eof() || !text.empty();
-  }
-
-  void split(const std::string& text, std::vector<std::string>& cells) const {
-    cells.assign(1, "");
-    bool quoted = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-      const char c = text[i];
-      if (quoted && c == '"' && i + 1 < text.size() && text[i + 1] == '"') {
-        cells.back() += '"';
-        ++i;
-      } else if (c == '"' && (quoted || cells.back().empty())) {
-        quoted = !quoted;
-      } else if (c == ',' && !quoted) {
-        if (cells.size() >= kMostColumns) fail("has more than 1000 columns");
-        cells.emplace_back();
-      } else {
-        cells.back() += c;
-      }
-    }
-    if (quoted) fail("a quote is opened and not closed");
-    for (std::string& cell : cells) {
-      const std::size_t begin = cell.find_first_not_of(" \t");
-      cell = begin == std::string::npos ? "" : cell.substr(begin, cell.find_last_not_of(" \t") - begin + 1);
-    }
-  }
-
-  std::filesystem::path path_;
-  std::ifstream in_;
-  std::int64_t line_ = 0;
 };
 
 struct Columns {
