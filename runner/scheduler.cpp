@@ -49,7 +49,10 @@ int Scheduler::array_size(const GroupKey& key, std::size_t group_units, const It
   size = std::min({size, sizing_.max_array, static_cast<int>(group_units)});
   if (array_memory_bytes_ > 0 && largest.member_bytes > 0)
     size = static_cast<int>(std::min<double>(size, array_memory_bytes_ / largest.member_bytes));
-  return std::max(size, 1);
+  size = std::max(size, 1);
+  // 9 as 5 and 4, not as 8 and 1.
+  const int units = static_cast<int>(group_units), arrays = (units + size - 1) / size;
+  return (units + arrays - 1) / arrays;
 }
 
 std::optional<PlannedArray> Scheduler::next(const Progressed& progressed) {

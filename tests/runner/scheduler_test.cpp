@@ -41,7 +41,7 @@ TEST(Scheduler, ArraysOnCoresAreSmallAndSlotsEndTogether) {
   Scheduler scheduler(trials(60), cpu_sizing(2, 0), 2);
   make_all_ready(scheduler, 60);
   const auto made = sizes(scheduler);
-  EXPECT_THAT(made, ElementsAre(8, 8, 8, 8, 8, 8, 8, 4));
+  EXPECT_THAT(made, ElementsAre(8, 8, 8, 8, 7, 7, 7, 7));
 }
 
 TEST(Scheduler, WhatIsUnderWayElsewhereLeavesMoreForThisSlot) {
@@ -89,7 +89,7 @@ TEST(Scheduler, AGpuTakesAllAtOnceUpToItsMemory) {
   Scheduler bounded(items, gpu_sizing(1, 0), 2);
   bounded.set_array_memory(25'500);
   make_all_ready(bounded, 60);
-  EXPECT_THAT(sizes(bounded), ElementsAre(25, 25, 10));
+  EXPECT_THAT(sizes(bounded), ElementsAre(20, 20, 20));
 
   Scheduler four(trials(60), gpu_sizing(4, 0), 2);
   make_all_ready(four, 60);

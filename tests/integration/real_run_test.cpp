@@ -1,0 +1,100 @@
+// Whole runs with the real trainer: the same bits whatever happens on the way.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstdlib>
+#include <random>
+#include <thread>
+
+#include "tests/integration/run_process.h"
+
+namespace tenfold {
+namespace {
+
+using std::chrono::seconds;
+using testing::HasSubstr;
+
+class RealRun : public testing::Test {
+ protected:
+  std::vector<std::string> run(const std::string& db, int slots, std::vector<std::string> more = {}) {
+    const char* source = std::getenv("TENFOLD_SOURCE_DIR");
+    std::vector<std::string> words{"run",      std::string(source) + "/experiments/smoke.yaml",
+                                   "--db",     db,
+                                   "--slots",  std::to_string(slots),
+                                   "--device", "cpu",
+                                   "--set",    "checkpoint.every_steps=3"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  Workspace work_;
+};
+
+TEST_F(RealRun, OneTwoAndFourSlotsGiveTheSameBits) {
+  for (const int slots : {1, 2, 4}) {
+    const Finished finished = work_.tenfold(run(std::to_string(slots) + ".db", slots));
+    ASSERT_EQ(finished.exit_code, 0) << finished.output;
+    EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
+  }
+  const std::string one = results_of(work_, "1.db");
+  EXPECT_EQ(one, results_of(work_, "2.db"));
+  EXPECT_EQ(one, results_of(work_, "4.db"));
+  EXPECT_EQ(work_.query("2.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
+}
+
+TEST_F(RealRun, KillsAtRandomInstantsChangeNoBit) {
+  // Long enough to be hit in the middle, fits and trials alike.
+  const std::vector<std::string> longer{"--set", "train.epochs=60", "--set", "ttt.steps=150"};
+  ASSERT_EQ(work_.tenfold(run("calm.db", 2, longer)).exit_code, 0);
+  const std::string expected = results_of(work_, "calm.db");
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> instant(0.5, 1.6);
+  for (int kill = 0; kill < 25; ++kill) {
+    const pid_t pid = work_.start(run("a.db", 2, longer));
+    std::this_thread::sleep_for(std::chrono::duration<double>(instant(random)));
+    for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
+    const Finished finished = work_.wait(pid);
+    ASSERT_TRUE(work_.wait_until_none_left(seconds(5)));
+    if (finished.exit_code == 0) break;
+  }
+  const Finished last = work_.tenfold(run("a.db", 2, longer));
+  ASSERT_EQ(last.exit_code, 0) << last.output;
+  EXPECT_EQ(results_of(work_, "a.db"), expected);
+}
+
+TEST_F(RealRun, ADrainedRunGoesOnFromItsStep) {
+  const std::vector<std::string> longer{
+      "--set", "train.epochs=400", "--set", "ttt.steps=40", "--set", "checkpoint.every_steps=100000"};
+  ASSERT_EQ(work_.tenfold(run("calm.db", 2, longer)).exit_code, 0);
+  const pid_t pid = work_.start(run("a.db", 2, longer));
+  // As soon as something is committed, something is under way.
+  for (int i = 0; i < 200; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (!std::filesystem::exists(work_.file("a.db"))) continue;
+    if (work_.processes("tenfold-trainer").size() == 2) break;
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(900));
+  ::kill(pid, SIGINT);
+  const Finished drained = work_.wait(pid, seconds(20));
+  ASSERT_EQ(drained.exit_code, 130) << drained.output;
+  ASSERT_EQ(work_.tenfold(run("a.db", 2, longer)).exit_code, 0);
+  EXPECT_EQ(results_of(work_, "a.db"), results_of(work_, "calm.db"));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+}
+
+TEST_F(RealRun, AKilledTrainerIsReplacedAndItsArrayGoesOn) {
+  const Finished finished = [&] {
+    work_.set("TENFOLD_FAULT", "kill@step:7,stage=fit,once=" + work_.file("struck").string());
+    return work_.tenfold(run("a.db", 2));
+  }();
+  ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_TRUE(std::filesystem::exists(work_.file("struck")));
+  work_.unset("TENFOLD_FAULT");
+  ASSERT_EQ(work_.tenfold(run("calm.db", 2)).exit_code, 0);
+  EXPECT_EQ(results_of(work_, "a.db"), results_of(work_, "calm.db"));
+  EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
+              HasSubstr("SIGKILL"));
+}
+
+}  // namespace
+}  // namespace tenfold
