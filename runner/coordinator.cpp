@@ -56,9 +56,12 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
 
 RunOutcome Coordinator::run() {
   while (!finished()) {
-    bool active = port_.progress();
+    port_.progress();
+    bool active = false;
     while (const auto received = port_.next()) {
-      active = true;
+      const Message& message = received->message;
+      active |= message.kind != MessageKind::heartbeat &&
+                !(message.kind == MessageKind::frame && message.frame == FrameType::heartbeat);
       handle(*received);
     }
     for (int rank = 1; rank < port_.size(); ++rank) feed(rank);

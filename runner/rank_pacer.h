@@ -8,7 +8,7 @@
 namespace tenfold {
 
 // How long a loop sleeps between two looks at MPI, which cannot wake it: hardly at all while messages come, longer
-// and longer while none do. Sockets wake it at once.
+// and longer while none do; a heartbeat is no message in this sense. Sockets wake it at once.
 class Pacer {
  public:
   void wait(bool active, std::vector<pollfd>& sockets);

@@ -36,9 +36,10 @@ bool Worker::run() {
   send(MessageKind::hello, 0, encode(introduction_));
   if (!trainer_.running()) replace_trainer("it has not been started", false);
   while (!finished_ && !abandoned_) {
-    bool active = port_.progress();
+    port_.progress();
+    bool active = port_.unsent_bytes(0) > 2 * kChunkBytes;
     while (auto received = port_.next()) {
-      active = true;
+      active |= received->message.kind != MessageKind::heartbeat;
       last_heard_ = Clock::now();
       heard_ = true;
       handle(std::move(received->message));
@@ -108,7 +109,7 @@ bool Worker::listen_to_trainer() {
   trainer_.receive(kReadAtOnceBytes);
   bool any = false;
   while (auto frame = trainer_.next()) {
-    any = true;
+    any |= frame->type != FrameType::heartbeat;
     relay(*frame);
     if (!trainer_.running()) break;
   }
