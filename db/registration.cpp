@@ -280,6 +280,9 @@ void Registration::register_trials() {
                    "INSERT INTO trial(experiment, configuration, repeat, fold, split, fit, identity, status, seed, "
                    "revision, array_key) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 'pending', ?8, ?9, ?10)");
   Statement update(db_, "UPDATE trial SET revision = ?2, fit = ?3 WHERE id = ?1");
+  // Whoever starts the run again may have removed the cause: a failed trial is open once more, so its fit's trained
+  // parameters are kept for it. The caller still learns that it had failed.
+  Statement reopen(db_, "UPDATE trial SET status = 'pending' WHERE id = ?1 AND status = 'failed'");
   result_.trials.reserve(plan_.trials.size());
   for (const TrialUnit& trial : plan_.trials) {
     UnitState& state = result_.trials.emplace_back();
@@ -292,6 +295,7 @@ void Registration::register_trials() {
       const RowId kept_fit = state.status == TrialStatus::done ? known->second.fit : fit;
       if (known->second.revision != result_.revision || known->second.fit != kept_fit)
         update.bind(1, state.id).bind(2, result_.revision).bind(3, kept_fit).run();
+      if (state.status == TrialStatus::failed) reopen.bind(1, state.id).run();
       continue;
     }
     const SplitSummary& split = plan_.split(trial);
@@ -310,7 +314,7 @@ void Registration::register_trials() {
 void Registration::reopen_fits() {
   std::vector<bool> wanted(plan_.fits.size(), false);
   for (std::size_t i = 0; i < plan_.trials.size(); ++i)
-    if (result_.trials[i].status == TrialStatus::pending) wanted[plan_.trials[i].fit] = true;
+    if (result_.trials[i].status != TrialStatus::done) wanted[plan_.trials[i].fit] = true;
   Statement last_checkpoint(db_, "SELECT max(step), min(history) FROM checkpoint WHERE fit = ?1");
   Statement last_step(db_, "SELECT max(step) FROM train_step WHERE fit = ?1");
   Statement reopen(db_, "UPDATE fit SET status = 'pending' WHERE id = ?1");

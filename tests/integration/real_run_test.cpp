@@ -49,7 +49,8 @@ TEST_F(RealRun, KillsAtRandomInstantsChangeNoBit) {
   const std::string expected = results_of(work_, "calm.db");
   std::mt19937 random(7);
   std::uniform_real_distribution<double> instant(0.5, 1.6);
-  for (int kill = 0; kill < 25; ++kill) {
+  int kills = 0;
+  for (; kills < 25; ++kills) {
     const pid_t pid = work_.start(run("a.db", 2, longer));
     std::this_thread::sleep_for(std::chrono::duration<double>(instant(random)));
     for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
@@ -59,6 +60,8 @@ TEST_F(RealRun, KillsAtRandomInstantsChangeNoBit) {
   }
   const Finished last = work_.tenfold(run("a.db", 2, longer));
   ASSERT_EQ(last.exit_code, 0) << last.output;
+  EXPECT_GT(kills, 2) << "the run is too short to be killed";
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
   EXPECT_EQ(results_of(work_, "a.db"), expected);
 }
 
