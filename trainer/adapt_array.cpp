@@ -7,98 +7,17 @@
 #include <limits>
 
 #include "experiments/error.h"
-#include "experiments/plan.h"
-#include "trainer/adaptation_control.h"
+#include "trainer/adapt_checkpoint.h"
+#include "trainer/adapt_members.h"
 #include "trainer/checkpoint.h"
 #include "trainer/classification_metrics.h"
 #include "trainer/evaluation.h"
 #include "trainer/optimizer.h"
+#include "trainer/pass_summary.h"
 #include "ttt/objective.h"
 
 namespace tenfold {
 namespace {
-
-// Columns of the metrics of one update of one lane.
-enum Column { kTotal, kEntropy, kDiversity, kWeight, kGradNorm, kColumns };
-constexpr std::int64_t kControlDoubles = sizeof(AdaptationControl) / sizeof(double);
-
-struct Lane {
-  std::int32_t member;
-  std::vector<std::int64_t> rows;  // of the stacked test samples
-};
-
-struct AdaptMember {
-  ArrayMember base;
-  std::vector<std::int64_t> all_rows;    // the whole held-out fold, in the stacked test samples
-  std::vector<std::int64_t> query_rows;  // the adaptation set
-  std::vector<std::int64_t> query_places;  // of the adaptation set within the fold
-  std::int64_t passes = 0;
-  AdaptationControl control;
-  std::string failure;
-  std::string stopped;  // why a guard stopped it
-  double wall_s = 0;
-  std::int64_t passes_done = 0;
-  bool at_rest(std::int64_t pass) const { return !failure.empty() || control.finished_at >= 0 || pass >= passes; }
-  const TttSpec& ttt() const { return base.spec.ttt; }
-};
-
-// The adaptation set: a random choice of query_size samples, all of the fold where it has no more.
-void choose_query(AdaptMember& member, std::int64_t first_row) {
-  const auto test_n = static_cast<std::int64_t>(member.base.fold->split.test.size());
-  for (std::int64_t i = 0; i < test_n; ++i) member.all_rows.push_back(first_row + i);
-  const std::int64_t size = adaptation_set_size(member.base.spec, test_n);
-  if (size == test_n) {
-    for (std::int64_t i = 0; i < test_n; ++i) member.query_places.push_back(i);
-  } else {
-    const JobMember& job = member.base.job;
-    member.query_places =
-        random_permutation(RandomStream(member.base.spec.seed, Purpose::query, job.repeat, job.fold, 0), test_n);
-    member.query_places.resize(static_cast<std::size_t>(size));
-    std::sort(member.query_places.begin(), member.query_places.end());
-  }
-  for (const std::int64_t place : member.query_places) member.query_rows.push_back(first_row + place);
-}
-
-std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<at::Tensor>& test_samples) {
-  std::map<const FoldData*, std::int64_t> first_row;  // folds shared by members are stacked once
-  std::int64_t rows = 0;
-  std::vector<AdaptMember> members;
-  for (ArrayMember& base : bases) {
-    const auto [place, is_new] = first_row.try_emplace(base.fold.get(), rows);
-    if (is_new) {
-      test_samples.push_back(base.fold->test_samples);
-      rows += base.fold->test_samples.size(0);
-    }
-    AdaptMember member;
-    member.base = std::move(base);
-    member.passes = member.ttt().method == "source" ? 0 : member.ttt().steps.value();
-    choose_query(member, place->second);
-    members.push_back(std::move(member));
-  }
-  return members;
-}
-
-bool resets_by_batch(const std::vector<AdaptMember>& members) { return members.front().ttt().reset.value() == "batch"; }
-
-std::vector<Lane> make_lanes(const std::vector<AdaptMember>& members) {
-  std::vector<Lane> lanes;
-  if (!resets_by_batch(members)) {
-    for (std::size_t k = 0; k < members.size(); ++k) lanes.push_back({static_cast<std::int32_t>(k), members[k].query_rows});
-    return lanes;
-  }
-  const auto batch = static_cast<std::size_t>(members.front().ttt().batch_size.value());
-  std::size_t batches = 0;  // equal in all members, so that a checkpoint is (K, batches, ...)
-  for (const AdaptMember& member : members) batches = std::max(batches, (member.query_rows.size() + batch - 1) / batch);
-  for (std::size_t k = 0; k < members.size(); ++k) {
-    const auto& rows = members[k].query_rows;
-    for (std::size_t b = 0; b < batches; ++b) {
-      const auto first = rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), b * batch));
-      const auto last = rows.begin() + static_cast<std::ptrdiff_t>(std::min(rows.size(), (b + 1) * batch));
-      lanes.push_back({static_cast<std::int32_t>(k), {first, last}});
-    }
-  }
-  return lanes;
-}
 
 class AdaptArray {
  public:
@@ -109,6 +28,7 @@ class AdaptArray {
   std::int64_t lane_count() const { return static_cast<std::int64_t>(lanes_.size()); }
   const TttSpec& ttt() const { return members_.front().ttt(); }  // for what is equal in the array
   ModelState load_states();
+  AdaptationState adaptation_state() { return {model_, state_, adapted_, optimizer_.get(), members_}; }
   void select_adapted();
   void resume();
   void compute_update();
@@ -125,11 +45,11 @@ class AdaptArray {
 
   const ArrayContext& context_;
   Compute& compute_;
-  std::vector<at::Tensor> folds_;     // test samples, stacked by prepare_members
+  std::vector<at::Tensor> folds_;  // test samples, stacked by prepare_members
   std::vector<AdaptMember> members_;
   std::vector<Lane> lanes_;
   std::vector<std::int32_t> lane_member_;
-  at::Tensor samples_;                // (rows, features)
+  at::Tensor samples_;  // (rows, features)
   int classes_;
   std::vector<std::string> metric_names_;
   Model model_;
@@ -137,36 +57,18 @@ class AdaptArray {
   std::vector<std::size_t> adapted_;  // indices of parameters
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<StackedOptimizer> optimizer_;
-  std::int64_t updates_;              // of a pass, the most of any lane
+  std::int64_t updates_;  // of a pass, the most of any lane
   StepTables tables_;
   DropoutMasks masks_;
   StepCounter counter_;
   bool train_mode_, batch_statistics_;
-  at::Tensor metrics_;        // (S, lanes, kColumns)
+  at::Tensor metrics_;        // (S, lanes, kPassColumns)
   at::Tensor probabilities_;  // (S, lanes, C) mean prediction of each batch
   at::Tensor predicted_;      // (S, lanes, B) int64
   at::Tensor logits_;         // (S, lanes, B, C) before the update
   std::function<void()> replay_;
   CheckpointClock clock_;
 };
-
-std::int64_t updates_of_pass(const std::vector<Lane>& lanes, std::int64_t batch) {
-  std::int64_t updates = 1;
-  for (const Lane& lane : lanes) updates = std::max(updates, (static_cast<std::int64_t>(lane.rows.size()) + batch - 1) / batch);
-  return updates;
-}
-
-std::vector<std::int32_t> members_of(const std::vector<Lane>& lanes) {
-  std::vector<std::int32_t> members;
-  for (const Lane& lane : lanes) members.push_back(lane.member);
-  return members;
-}
-
-std::vector<ArrayMember> bases_of(const std::vector<AdaptMember>& members) {
-  std::vector<ArrayMember> bases;
-  for (const AdaptMember& member : members) bases.push_back(member.base);
-  return bases;
-}
 
 AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bases)
     : context_(context),
@@ -203,7 +105,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
   }
   const auto options = at::TensorOptions(at::kFloat).device(compute_.device());
   const std::int64_t batch = ttt().batch_size.value();
-  metrics_ = at::zeros({updates_, lane_count(), kColumns}, options);
+  metrics_ = at::zeros({updates_, lane_count(), kPassColumns}, options);
   probabilities_ = at::zeros({updates_, lane_count(), classes_}, options);
   predicted_ = at::zeros({updates_, lane_count(), batch}, options.dtype(at::kLong));
   logits_ = at::zeros({updates_, lane_count(), batch, classes_}, options);
@@ -237,33 +139,10 @@ void AdaptArray::select_adapted() {
 }
 
 void AdaptArray::resume() {
-  const std::int64_t per_member = lane_count() / static_cast<std::int64_t>(members_.size());
   for (std::size_t k = 0; k < members_.size(); ++k) {
-    AdaptMember& member = members_[k];
-    if (!member.base.job.resume) continue;
-    const StackedTensors saved = read_checkpoint(*member.base.job.resume);
-    const auto index = static_cast<std::int64_t>(k);
-    const auto restore_lanes = [&](const std::string& name, at::Tensor& into) {
-      std::vector<std::int64_t> shape{static_cast<std::int64_t>(members_.size()), per_member};
-      shape.insert(shape.end(), into.sizes().begin() + 1, into.sizes().end());
-      at::Tensor view = into.detach().view(shape);
-      restore(saved, name, view, index);
-    };
-    for (std::size_t i = 0; i < adapted_.size(); ++i) {
-      const std::string& name = model_.layout().parameters[adapted_[i]].name;
-      restore_lanes("parameter/" + name, state_.parameters[adapted_[i]]);
-      restore_lanes("moment1/" + name, optimizer_->moment1()[i]);
-      if (!optimizer_->moment2().empty()) restore_lanes("moment2/" + name, optimizer_->moment2()[i]);
-    }
-    for (std::size_t i = 0; i < state_.buffers.size(); ++i)
-      restore_lanes("buffer/" + model_.layout().buffers[i].name, state_.buffers[i]);
-    if (optimizer_) restore_lanes("applied", optimizer_->applied());
-    at::Tensor control = at::zeros({static_cast<std::int64_t>(members_.size()), kControlDoubles}, at::kDouble);
-    restore(saved, "control", control, index);
-    std::copy_n(control.const_data_ptr<double>() + kControlDoubles * index, kControlDoubles,
-                reinterpret_cast<double*>(&member.control));
-    member.passes_done = member.base.job.resume->step + 1;
-    clock_.written(member.base.job.resume->step);
+    if (!members_[k].base.job.resume) continue;
+    restore_adaptation(adaptation_state(), k);
+    clock_.written(members_[k].base.job.resume->step);
   }
 }
 
@@ -278,18 +157,15 @@ void AdaptArray::compute_update() {
   if (!objective_) return compute_statistics_only(samples, mode);
 
   const at::Tensor logits = model_.forward(state_, samples, mode);
-  const BatchObjective batch = objective_->evaluate(logits, weights);
+  const BatchObjective batch = objective_->evaluate(logits.detach(), weights);
   std::vector<at::Tensor> adapted;
   for (const std::size_t i : adapted_) adapted.push_back(state_.parameters[i]);
-  const std::vector<at::Tensor> gradients =
-      torch::autograd::grad({batch.total}, adapted, {at::ones_like(batch.total)});
+  const std::vector<at::Tensor> gradients = torch::autograd::grad({logits}, adapted, {batch.logit_gradient});
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_->update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
   compute_.store(metrics_, counter_,
-                 at::stack({batch.total.detach(), batch.entropy.detach(), batch.diversity.detach(),
-                            batch.diversity_weight.detach(), norm},
-                           -1));
+                 at::stack({batch.total, batch.entropy, batch.diversity, batch.diversity_weight, norm}, -1));
   compute_.store(probabilities_, counter_, batch.mean_probability);
   compute_.store(predicted_, counter_, logits.detach().argmax(-1));
   compute_.store(logits_, counter_, logits.detach());
@@ -337,42 +213,24 @@ void AdaptArray::fill_tables(std::int64_t pass) {
 
 TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const float* metrics,
                                  const float* probabilities, const std::int64_t* predicted) const {
-  const AdaptMember& member = members_[static_cast<std::size_t>(index)];
   const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
-  TttStepRow row{};
-  row.step = pass;
-  row.lr = member.control.lr(member.ttt(), pass);
-  double samples = 0, updates = 0;
-  std::vector<double> mean(static_cast<std::size_t>(classes_));
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(classes_));
+  std::vector<BatchMeasure> batches;
   for (std::int64_t i = 0; i < lanes; ++i) {
     if (lane_member_[static_cast<std::size_t>(i)] != index) continue;
     for (std::int64_t t = 0; t < updates_; ++t) {
       const std::int64_t count = tables_.count(t, i), place = t * lanes + i;
-      if (count == 0) continue;
-      const auto n = static_cast<double>(count);
-      const float* value = metrics + place * kColumns;
-      row.total += n * value[kTotal];
-      row.entropy += n * value[kEntropy];
-      row.diversity += n * value[kDiversity];
-      row.diversity_weight += n * value[kWeight];
-      row.grad_norm += value[kGradNorm];
-      for (int c = 0; c < classes_; ++c) mean[static_cast<std::size_t>(c)] += n * probabilities[place * classes_ + c];
-      for (std::int64_t b = 0; b < count; ++b) ++counts[static_cast<std::size_t>(predicted[place * batch + b])];
-      samples += n;
-      updates += 1;
+      if (count > 0)
+        batches.push_back({count,
+                           metrics + place * kPassColumns,
+                           probabilities + place * classes_,
+                           {predicted + place * batch, static_cast<std::size_t>(count)}});
     }
   }
-  row.total /= samples;
-  row.entropy /= samples;
-  row.diversity /= samples;
-  row.diversity_weight /= samples;
-  row.grad_norm = objective_ ? row.grad_norm / updates : std::numeric_limits<double>::quiet_NaN();
-  double entropy = 0;
-  for (const double sum : mean) entropy -= sum / samples * std::log(sum / samples + 1e-8);
-  row.class_entropy = entropy / std::log(static_cast<double>(classes_));
-  for (const std::int64_t count : counts) row.classes_predicted += count > 0 ? 1 : 0;
-  row.max_class_share = static_cast<double>(*std::max_element(counts.begin(), counts.end())) / samples;
+  const AdaptMember& member = members_[static_cast<std::size_t>(index)];
+  TttStepRow row = summarise_pass(batches, classes_);
+  row.step = pass;
+  row.lr = member.control.lr(member.ttt(), pass);
+  if (!objective_) row.grad_norm = std::numeric_limits<double>::quiet_NaN();
   return row;
 }
 
@@ -443,16 +301,19 @@ void AdaptArray::evaluate(Phase phase, std::int64_t pass) {
   for (std::size_t i = 0; i < lanes_.size(); ++i) {
     const std::int32_t index = lane_member_[i];
     if (!members_[static_cast<std::size_t>(index)].failure.empty()) continue;
-    if (by_batch) rows[i] = lanes_[i].rows;
-    else if (index != previous) rows[i] = members_[static_cast<std::size_t>(index)].all_rows;  // its first lane
+    if (by_batch)
+      rows[i] = lanes_[i].rows;
+    else if (index != previous)
+      rows[i] = members_[static_cast<std::size_t>(index)].all_rows;  // its first lane
     previous = index;
   }
   const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
     std::vector<std::int64_t> flat;
     for (const auto& list : batch) flat.insert(flat.end(), list.begin(), list.end());
     const at::Tensor indices = at::tensor(flat, at::kLong).to(compute_.device());
-    return samples_.index_select(0, indices).view(
-        {static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(batch.front().size()), samples_.size(1)});
+    return samples_.index_select(0, indices)
+        .view({static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(batch.front().size()),
+               samples_.size(1)});
   });
   for (std::size_t k = 0; k < members_.size(); ++k) {
     const AdaptMember& member = members_[k];
@@ -466,36 +327,15 @@ void AdaptArray::evaluate(Phase phase, std::int64_t pass) {
         labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(row - member.all_rows.front())]);
     }
     const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
-    const std::int64_t step = phase == Phase::before ? 0 : std::max<std::int64_t>(0, std::min(pass, member.passes_done - 1));
+    const std::int64_t step =
+        phase == Phase::before ? 0 : std::max<std::int64_t>(0, std::min(pass, member.passes_done - 1));
     context_.reporter.rows(static_cast<std::uint32_t>(k),
                            classification_metrics(predictions, metric_names_, phase, step));
   }
 }
 
 void AdaptArray::checkpoint(std::int64_t pass) {
-  const auto count = static_cast<std::int64_t>(members_.size()), per_member = lane_count() / count;
-  StackedTensors tensors;
-  const auto save = [&](const std::string& name, const at::Tensor& lanes) {
-    std::vector<std::int64_t> shape{count, per_member};
-    shape.insert(shape.end(), lanes.sizes().begin() + 1, lanes.sizes().end());
-    tensors[name] = lanes.detach().view(shape);
-  };
-  for (std::size_t i = 0; i < adapted_.size(); ++i) {
-    const std::string& name = model_.layout().parameters[adapted_[i]].name;
-    save("parameter/" + name, state_.parameters[adapted_[i]]);
-    save("moment1/" + name, optimizer_->moment1()[i]);
-    if (!optimizer_->moment2().empty()) save("moment2/" + name, optimizer_->moment2()[i]);
-  }
-  for (std::size_t i = 0; i < state_.buffers.size(); ++i)
-    save("buffer/" + model_.layout().buffers[i].name, state_.buffers[i]);
-  if (optimizer_) save("applied", optimizer_->applied());
-  at::Tensor control = at::empty({count, kControlDoubles}, at::kDouble);
-  for (std::size_t k = 0; k < members_.size(); ++k)
-    std::copy_n(reinterpret_cast<const double*>(&members_[k].control), kControlDoubles,
-                control.mutable_data_ptr<double>() + kControlDoubles * static_cast<std::int64_t>(k));
-  tensors["control"] = control;
-  context_.reporter.checkpoint(
-      write_checkpoint(context_.job, pass, tensors));
+  context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
   clock_.written(pass);
 }
 
@@ -545,7 +385,8 @@ void AdaptArray::run() {
   const double rest = seconds_since(start);
   double stepped = 0;
   for (const AdaptMember& member : members_) stepped += member.wall_s;
-  for (AdaptMember& member : members_) member.wall_s += std::max(0.0, rest - stepped) / static_cast<double>(members_.size());
+  for (AdaptMember& member : members_)
+    member.wall_s += std::max(0.0, rest - stepped) / static_cast<double>(members_.size());
   report_outcomes(TrialStatus::done);
 }
 

@@ -69,7 +69,7 @@ std::int64_t StepTables::count(std::int64_t t, std::int64_t k) const {
 }
 
 ModelState stack_states(std::span<const ModelState> members, const at::Device& device) {
-  const auto stack = [&](std::vector<at::Tensor> ModelState::* field, std::size_t i) {
+  const auto stack = [&](std::vector<at::Tensor> ModelState::*field, std::size_t i) {
     std::vector<at::Tensor> slices;
     for (const ModelState& member : members) slices.push_back((member.*field)[i]);
     return at::cat(slices, 0).to(device).contiguous();
@@ -106,7 +106,8 @@ void save_state(const Model& model, const ModelState& state, StackedTensors& ten
   const ModelLayout& layout = model.layout();
   for (std::size_t i = 0; i < layout.parameters.size(); ++i)
     tensors["parameter/" + layout.parameters[i].name] = state.parameters[i];
-  for (std::size_t i = 0; i < layout.buffers.size(); ++i) tensors["buffer/" + layout.buffers[i].name] = state.buffers[i];
+  for (std::size_t i = 0; i < layout.buffers.size(); ++i)
+    tensors["buffer/" + layout.buffers[i].name] = state.buffers[i];
 }
 
 void restore_state(const Model& model, const StackedTensors& member, ModelState& state, std::int64_t k) {

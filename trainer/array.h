@@ -46,7 +46,9 @@ class StepTables {
            std::int64_t position, double momentum);
   void upload(DropoutTables& dropout);
   std::int64_t count(std::int64_t t, std::int64_t k) const;  // real samples
-  double rate(std::int64_t t, std::int64_t k) const { return host_lr_.const_data_ptr<float>()[t * host_lr_.size(1) + k]; }
+  double rate(std::int64_t t, std::int64_t k) const {
+    return host_lr_.const_data_ptr<float>()[t * host_lr_.size(1) + k];
+  }
 
   at::Tensor indices;   // (T, K, B) int64
   at::Tensor weights;   // (T, K, B) float
@@ -62,14 +64,14 @@ class StepTables {
 // Stacks (1, ...) states of the members to (K, ...) on the device.
 ModelState stack_states(std::span<const ModelState> members, const at::Device& device);
 
-// Keys and probabilities of lanes (see adapt_array.h; a fit has one lane per member): lane i is of members[lane_member[i]].
+// Keys and probabilities of lanes (see adapt_array.h; a fit has one lane per member): lane i is of
+// members[lane_member[i]].
 DropoutTables dropout_tables(std::span<const ArrayMember> members, std::span<const std::int32_t> lane_member,
                              Purpose purpose, const at::Device& device);
 
 // "parameter/<name>" and "buffer/<name>" of a checkpoint.
 void save_state(const Model& model, const ModelState& state, StackedTensors& tensors);
-void restore_state(const Model& model, const StackedTensors& member, ModelState& state,
-                   std::int64_t k);
+void restore_state(const Model& model, const StackedTensors& member, ModelState& state, std::int64_t k);
 
 // The samples and their order of a member's epoch: Philox of (seed, fold, epoch).
 std::vector<std::int64_t> shuffled(std::span<const std::int64_t> rows, const ExperimentSpec& spec, Purpose purpose,

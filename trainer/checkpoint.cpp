@@ -38,12 +38,10 @@ CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const 
   CheckpointNotice notice;
   notice.path = (folder / (job.array + '-' + std::to_string(step) + ".safetensors")).string();
   notice.step = step;
-  notice.sha256 = write_safetensors(notice.path, views,
-                                    {{"format", "tenfold checkpoint 1"}, {"step", std::to_string(step)}})
-                      .hex();
+  notice.sha256 =
+      write_safetensors(notice.path, views, {{"format", "tenfold checkpoint 1"}, {"step", std::to_string(step)}}).hex();
   notice.bytes = static_cast<std::int64_t>(std::filesystem::file_size(notice.path));
-  for (std::int64_t member = 0; member < members; ++member)
-    notice.members.push_back(static_cast<std::int32_t>(member));
+  for (std::int64_t member = 0; member < members; ++member) notice.members.push_back(static_cast<std::int32_t>(member));
   return notice;
 }
 

@@ -22,8 +22,9 @@ std::filesystem::path beside_executable(const char* name) {
 std::unique_ptr<Compute> make_cuda_compute(int device) {
   const std::filesystem::path library = beside_executable("libtenfold_cuda.so");
   if (!std::filesystem::exists(library))
-    throw Error(ErrorKind::device, "this build has no CUDA half (" + library.string() +
-                                       " is missing): install the CUDA toolkit and run ./tenfold setup, or use --device cpu");
+    throw Error(ErrorKind::device,
+                "this build has no CUDA half (" + library.string() +
+                    " is missing): install the CUDA toolkit and run ./tenfold setup, or use --device cpu");
   // Global, so that LibTorch's CUDA library registers with the CPU half that is loaded already.
   void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (handle == nullptr)

@@ -35,23 +35,23 @@ struct DropoutTables {
 // One member's update rule; see optimizer.h for the formulas.
 struct UpdateRule {
   float weight_decay = 0, beta1 = 0, beta2 = 0, eps = 0, momentum = 0;
-  float clip_norm = 0;   // 0: none
-  float nesterov = 0;    // 0 or 1
-  float decoupled = 0;   // weight decay on the parameter (AdamW), not in the gradient
+  float clip_norm = 0;  // 0: none
+  float nesterov = 0;   // 0 or 1
+  float decoupled = 0;  // weight decay on the parameter (AdamW), not in the gradient
 };
 
 struct UpdateArguments {
-  bool adam = true;                     // else SGD
-  std::vector<at::Tensor> parameters;   // each (K, ...), contiguous, updated in place
-  std::vector<at::Tensor> gradients;    // as parameters
-  std::vector<at::Tensor> moment1;      // Adam's m, SGD's momentum buffer
-  std::vector<at::Tensor> moment2;      // Adam's v; empty for SGD
-  at::Tensor applied;                   // (K) float: updates applied so far, advanced where active
-  at::Tensor lr;                        // (K)
-  at::Tensor active;                    // (K) 1 or 0: a member at rest keeps every bit
+  bool adam = true;                                // else SGD
+  std::vector<at::Tensor> parameters;              // each (K, ...), contiguous, updated in place
+  std::vector<at::Tensor> gradients;               // as parameters
+  std::vector<at::Tensor> moment1;                 // Adam's m, SGD's momentum buffer
+  std::vector<at::Tensor> moment2;                 // Adam's v; empty for SGD
+  at::Tensor applied;                              // (K) float: updates applied so far, advanced where active
+  at::Tensor lr;                                   // (K)
+  at::Tensor active;                               // (K) 1 or 0: a member at rest keeps every bit
   const std::vector<UpdateRule>* rules = nullptr;  // (K)
-  at::Tensor device_rules;              // GPU: float (K, 8)
-  at::Tensor grad_norm;                 // (K) out: L2 norm over all parameters before clipping
+  at::Tensor device_rules;                         // GPU: float (K, 8)
+  at::Tensor grad_norm;                            // (K) out: L2 norm over all parameters before clipping
 };
 
 class Compute {

@@ -38,7 +38,8 @@ class CpuCompute final : public Compute {
                     std::uint32_t site) const override {
     const std::int64_t members = mask.size(0), rows = mask.size(1), units = mask.size(2), block = rows * units;
     const std::int64_t* epoch = tables.epoch.const_data_ptr<std::int64_t>() + counter.host * tables.epoch.size(1);
-    const std::int64_t* position = tables.position.const_data_ptr<std::int64_t>() + counter.host * tables.position.size(1);
+    const std::int64_t* position =
+        tables.position.const_data_ptr<std::int64_t>() + counter.host * tables.position.size(1);
     float* data = mask.mutable_data_ptr<float>();
     // Members of one fold draw the same numbers: made once, then copied.
     std::map<std::tuple<PhiloxKey, std::int64_t, std::int64_t, float>, std::int64_t> made;
@@ -74,8 +75,7 @@ class CpuCompute final : public Compute {
       grad_norm[k] = static_cast<float>(norm);
       if (active[k] == 0) continue;
       const UpdateRule& rule = (*a.rules)[static_cast<std::size_t>(k)];
-      const float scale =
-          rule.clip_norm > 0 ? static_cast<float>(std::min(1.0, rule.clip_norm / (norm + 1e-6))) : 1.0f;
+      const float scale = rule.clip_norm > 0 ? static_cast<float>(std::min(1.0, rule.clip_norm / (norm + 1e-6))) : 1.0f;
       applied[k] += 1;
       const double correction1 = 1 - std::pow(static_cast<double>(rule.beta1), applied[k]);
       const double correction2 = 1 - std::pow(static_cast<double>(rule.beta2), applied[k]);
@@ -85,8 +85,8 @@ class CpuCompute final : public Compute {
         const float* gradient = gradients[i].const_data_ptr<float>() + k * n;
         float* moment1 = a.moment1[i].mutable_data_ptr<float>() + k * n;
         if (a.adam)
-          cpu::adam(parameter, gradient, moment1, a.moment2[i].mutable_data_ptr<float>() + k * n, n, rule, lr[k],
-                    scale, static_cast<float>(correction1), static_cast<float>(std::sqrt(correction2)));
+          cpu::adam(parameter, gradient, moment1, a.moment2[i].mutable_data_ptr<float>() + k * n, n, rule, lr[k], scale,
+                    static_cast<float>(correction1), static_cast<float>(std::sqrt(correction2)));
         else
           cpu::sgd(parameter, gradient, moment1, n, rule, lr[k], scale);
       }

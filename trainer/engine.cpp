@@ -56,7 +56,8 @@ void Engine::run(const ArrayJob& job, Reporter& reporter) {
     else
       run_adapt_array(context, std::move(members));
   } catch (const c10::OutOfMemoryError& error) {
-    throw Error(ErrorKind::device, std::string("out of memory on ") + description() + ": " + error.what_without_backtrace());
+    throw Error(ErrorKind::device,
+                std::string("out of memory on ") + description() + ": " + error.what_without_backtrace());
   } catch (const c10::Error& error) {
     const std::string text = error.what_without_backtrace();
     if (text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos)

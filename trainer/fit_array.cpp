@@ -11,6 +11,7 @@
 #include "trainer/checkpoint.h"
 #include "trainer/classification_metrics.h"
 #include "trainer/evaluation.h"
+#include "trainer/fit_member.h"
 #include "trainer/layers.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
@@ -20,28 +21,6 @@ namespace {
 
 constexpr double kBatchNormMomentum = 0.1;  // of the running statistics, as torch.nn.BatchNorm1d
 constexpr int kMetricColumns = 2;           // loss, gradient norm
-
-// What a member carries from evaluation to evaluation; kept in checkpoints as doubles.
-struct Progression {
-  PlateauState plateau;
-  double best_validation = std::numeric_limits<double>::infinity();
-  double evaluations_without_gain = 0;
-  double finished_at = -1;  // the update after which the member stopped; -1: it goes on
-};
-static_assert(sizeof(Progression) == 7 * sizeof(double));
-
-struct FitMember {
-  ArrayMember base;
-  std::int64_t epoch_updates = 0, total_updates = 0, eval_every = 0;
-  Progression progression;
-  std::int64_t cached_epoch = -1;
-  std::vector<std::int64_t> order;  // of the cached epoch
-  std::string failure;
-  double wall_s = 0;
-  bool at_rest(std::int64_t step) const {
-    return !failure.empty() || progression.finished_at >= 0 || step >= total_updates;
-  }
-};
 
 class FitArray {
  public:
@@ -77,41 +56,14 @@ class FitArray {
   DropoutMasks masks_;
   StackedOptimizer optimizer_;
   StepCounter counter_;
-  at::Tensor offset_, scale_;     // (K, 1, features)
-  at::Tensor smoothing_;          // (K, 1, 1)
+  at::Tensor offset_, scale_;  // (K, 1, features)
+  at::Tensor smoothing_;       // (K, 1, 1)
   bool smooths_ = false;
-  at::Tensor metrics_;            // (T, K, kMetricColumns)
+  at::Tensor metrics_;  // (T, K, kMetricColumns)
   std::function<void()> replay_;
-  std::int64_t step_ = 0;         // updates done
+  std::int64_t step_ = 0;  // updates done
   CheckpointClock clock_;
 };
-
-std::vector<std::int32_t> one_lane_each(std::size_t members) {
-  std::vector<std::int32_t> lanes(members);
-  for (std::size_t i = 0; i < members; ++i) lanes[i] = static_cast<std::int32_t>(i);
-  return lanes;
-}
-
-ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device) {
-  std::vector<ModelState> states;
-  for (const ArrayMember& member : members)
-    states.push_back(initial_state(layout, member.spec.seed, member.job.repeat, member.job.fold));
-  ModelState state = stack_states(states, device);
-  for (at::Tensor& parameter : state.parameters) parameter.requires_grad_(true);
-  return state;
-}
-
-std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members) {
-  std::vector<UpdateRule> rules;
-  for (const ArrayMember& member : members)
-    rules.push_back(update_rule(member.spec.train.optimizer, member.spec.train.clip_norm.value_or(0)));
-  return rules;
-}
-
-Model model_of(const ArrayMember& member) {
-  const Dataset& data = *member.fold->dataset->host;
-  return Model(member.spec.model, data.sample_shape(), data.classes(), member.spec.deterministic);
-}
 
 FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members)
     : context_(context),
@@ -120,7 +72,8 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       model_(model_of(members.front())),
       state_(initial_states(members, model_.layout(), compute_.device())),
       tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size),
-      masks_(compute_, dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
+      masks_(compute_,
+             dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
       optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members), state_.parameters),
       counter_(compute_.make_counter()),
       clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
@@ -183,7 +136,6 @@ at::Tensor FitArray::gather(const at::Tensor& indices) const {
 void FitArray::compute_step() {
   const at::Tensor indices = compute_.row(tables_.indices, counter_);
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
-  at::Tensor loss;
   at::Tensor target;
   {
     at::NoGradGuard no_grad;
@@ -192,12 +144,13 @@ void FitArray::compute_step() {
     if (smooths_) target = target * (1 - smoothing_) + smoothing_ / static_cast<double>(target.size(-1));
   }
   const ForwardMode mode{&masks_, &counter_, true, weights, compute_.row(tables_.momentum, counter_)};
-  loss = layers::cross_entropy(model_.forward(state_, gather(indices), mode), target, weights);
-  const std::vector<at::Tensor> gradients = torch::autograd::grad({loss}, state_.parameters, {at::ones_like(loss)});
+  const at::Tensor logits = model_.forward(state_, gather(indices), mode);
+  const layers::LossAndGradient loss = layers::cross_entropy(logits.detach(), target, weights);
+  const std::vector<at::Tensor> gradients = torch::autograd::grad({logits}, state_.parameters, {loss.logit_gradient});
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
-  compute_.store(metrics_, counter_, at::stack({loss.detach(), norm}, -1));
+  compute_.store(metrics_, counter_, at::stack({loss.loss, norm}, -1));
 }
 
 // Steps until the next one that the host must look at.
@@ -221,15 +174,17 @@ void FitArray::fill_tables(std::int64_t steps) {
       const std::int64_t epoch = (step_ + t) / fit.epoch_updates;
       const std::int64_t position = (step_ + t) % fit.epoch_updates * train.batch_size;
       if (epoch != fit.cached_epoch) {
-        fit.order = shuffled(fit.base.fold->split.train, fit.base.spec, Purpose::train_permutation, job.repeat, job.fold,
-                             epoch);
+        fit.order = shuffled(fit.base.fold->split.train, fit.base.spec, Purpose::train_permutation, job.repeat,
+                             job.fold, epoch);
         fit.cached_epoch = epoch;
       }
-      const auto count = std::min<std::int64_t>(train.batch_size, static_cast<std::int64_t>(fit.order.size()) - position);
+      const auto count =
+          std::min<std::int64_t>(train.batch_size, static_cast<std::int64_t>(fit.order.size()) - position);
       const double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
-      tables_.set(t, k, std::span(fit.order).subspan(static_cast<std::size_t>(position), static_cast<std::size_t>(count)),
-                  train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch, position,
-                  kBatchNormMomentum);
+      tables_.set(t, k,
+                  std::span(fit.order).subspan(static_cast<std::size_t>(position), static_cast<std::size_t>(count)),
+                  train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch,
+                  position, kBatchNormMomentum);
     }
   }
   tables_.upload(masks_.tables());
@@ -273,8 +228,8 @@ void FitArray::report_block(std::int64_t steps, double wall_s) {
       rows.push_back(row);
       progress.total = row.loss;
       if (!std::isfinite(row.loss) || !std::isfinite(row.grad_norm))
-        fit.failure = std::string("the training ") + (std::isfinite(row.loss) ? "gradient" : "loss") +
-                      " became " + (std::isnan(row.loss) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
+        fit.failure = std::string("the training ") + (std::isfinite(row.loss) ? "gradient" : "loss") + " became " +
+                      (std::isnan(row.loss) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
     }
     updates += static_cast<std::int64_t>(rows.size());
     if (!rows.empty()) context_.reporter.rows(static_cast<std::uint32_t>(k), rows);
@@ -360,7 +315,8 @@ void FitArray::checkpoint(bool last) {
       if (keeps_best_) tensors["best/" + name] = best_parameters_[i];
     }
     if (keeps_best_)
-      for (std::size_t i = 0; i < best_buffers_.size(); ++i) tensors["best/" + layout.buffers[i].name] = best_buffers_[i];
+      for (std::size_t i = 0; i < best_buffers_.size(); ++i)
+        tensors["best/" + layout.buffers[i].name] = best_buffers_[i];
     tensors["applied"] = optimizer_.applied();
     at::Tensor progression = at::empty({members(), 7}, at::kDouble);
     for (std::int64_t k = 0; k < members(); ++k)
@@ -368,8 +324,7 @@ void FitArray::checkpoint(bool last) {
                   progression.mutable_data_ptr<double>() + 7 * k);
     tensors["progression"] = progression;
   }
-  CheckpointNotice notice =
-      write_checkpoint(context_.job, step_, tensors);
+  CheckpointNotice notice = write_checkpoint(context_.job, step_, tensors);
   notice.last = last;
   context_.reporter.checkpoint(notice);
   clock_.written(step_);

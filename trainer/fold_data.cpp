@@ -25,8 +25,8 @@ std::shared_ptr<const DeviceDataset> FoldStore::dataset(const DatasetSpec& spec,
   auto& found = datasets_[fingerprint];
   if (found) return found;
   const std::filesystem::path cache = cache_folder / (fingerprint + ".safetensors");
-  auto host = std::make_shared<const Dataset>(std::filesystem::exists(cache) ? read_cached_dataset(cache)
-                                                                             : load_dataset(spec));
+  auto host =
+      std::make_shared<const Dataset>(std::filesystem::exists(cache) ? read_cached_dataset(cache) : load_dataset(spec));
   if (host->fingerprint().hex() != fingerprint)
     throw Error(ErrorKind::data, "the dataset has changed since the run began (fingerprint " +
                                      host->fingerprint().hex().substr(0, 12) + ", expected " +
@@ -65,7 +65,8 @@ std::shared_ptr<const FoldData> FoldStore::fold(const ExperimentSpec& spec, int 
   for (const Split& split : splits)
     if (split.repeat == repeat && split.fold == fold) data.split = split;
   if (data.split.test.empty())
-    throw Error(ErrorKind::internal, "there is no fold " + std::to_string(fold) + " of repeat " + std::to_string(repeat));
+    throw Error(ErrorKind::internal,
+                "there is no fold " + std::to_string(fold) + " of repeat " + std::to_string(repeat));
 
   Normaliser normaliser = Normaliser::fit(host, data.split.train, spec.dataset.normalisation);
   std::vector<float> test = shifted_samples(host, data.split.test, data.split.train, spec.dataset.shift, spec.seed);

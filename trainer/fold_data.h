@@ -19,9 +19,9 @@ namespace tenfold {
 // A dataset on the computing device; one copy per trainer.
 struct DeviceDataset {
   std::shared_ptr<const Dataset> host;
-  at::Tensor samples;   // (N, features) float32, raw
-  at::Tensor one_hot;   // (classes, classes) identity: rows are targets
-  at::Tensor labels;    // (N) int64: read in training alone
+  at::Tensor samples;  // (N, features) float32, raw
+  at::Tensor one_hot;  // (classes, classes) identity: rows are targets
+  at::Tensor labels;   // (N) int64: read in training alone
 };
 
 // One split of it. Training samples are normalised when they are gathered; the held-out fold is shifted (raw), then
@@ -29,8 +29,8 @@ struct DeviceDataset {
 struct FoldData {
   std::shared_ptr<const DeviceDataset> dataset;
   Split split;
-  at::Tensor offset, scale;          // (features)
-  at::Tensor test_samples;           // (test_n, features), shifted and normalised
+  at::Tensor offset, scale;               // (features)
+  at::Tensor test_samples;                // (test_n, features), shifted and normalised
   std::vector<std::int64_t> test_labels;  // host
 };
 

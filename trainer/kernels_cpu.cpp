@@ -12,7 +12,13 @@
 namespace tenfold::cpu {
 namespace {
 
-constexpr int kLanes = 16;  // Philox blocks computed side by side
+constexpr int kLanes = 16;  // Philox blocks, or partial sums, computed side by side
+
+inline __attribute__((always_inline)) float sum_of(const float* lanes) {
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+  return sum;
+}
 
 }  // namespace
 
@@ -22,7 +28,8 @@ void dropout_rows(float* out, std::int64_t rows, std::int64_t units, PhiloxKey k
   const std::int64_t blocks_per_row = (units + 3) / 4;
   const bool whole = units % (4 * kLanes) == 0;
   for (std::int64_t row = 0; row < rows; ++row) {
-    const std::uint64_t first = static_cast<std::uint64_t>(first_position + row) * static_cast<std::uint64_t>(blocks_per_row);
+    const std::uint64_t first =
+        static_cast<std::uint64_t>(first_position + row) * static_cast<std::uint64_t>(blocks_per_row);
     float* target = out + row * units;
     for (std::int64_t block = 0; block < blocks_per_row; block += kLanes) {
       std::uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
@@ -108,6 +115,92 @@ void sgd(float* __restrict parameter, const float* __restrict gradient, float* _
     buffer[i] = momentum * buffer[i] + g;
     const float direction = nesterov ? g + momentum * buffer[i] : buffer[i];
     parameter[i] = parameter[i] * shrink - lr * direction;
+  }
+}
+
+TENFOLD_CLONES
+void norm_relu_mask(float* __restrict z, float* __restrict out, float* __restrict inverse_sd, std::int64_t rows,
+                    std::int64_t n, const float* __restrict bias, const float* __restrict weight,
+                    const float* __restrict shift, const float* __restrict mask, float eps) {
+  const std::int64_t whole = n - n % kLanes;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    float* x = z + row * n;
+    float* y = out + row * n;
+    float sums[kLanes] = {}, squares[kLanes] = {};
+    for (std::int64_t i = 0; i < whole; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        x[i + lane] += bias[i + lane];
+        sums[lane] += x[i + lane];
+      }
+    for (std::int64_t i = whole; i < n; ++i) {
+      x[i] += bias[i];
+      sums[i - whole] += x[i];
+    }
+    const float mean = sum_of(sums) / static_cast<float>(n);
+    for (std::int64_t i = 0; i < whole; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        x[i + lane] -= mean;
+        squares[lane] += x[i + lane] * x[i + lane];
+      }
+    for (std::int64_t i = whole; i < n; ++i) {
+      x[i] -= mean;
+      squares[i - whole] += x[i] * x[i];
+    }
+    const float inverse = 1.0f / std::sqrt(sum_of(squares) / static_cast<float>(n) + eps);
+    inverse_sd[row] = inverse;
+    if (mask == nullptr) {
+      for (std::int64_t i = 0; i < n; ++i) {
+        x[i] *= inverse;
+        const float value = x[i] * weight[i] + shift[i];
+        y[i] = value < 0 ? 0.0f : value;  // a NaN stays one
+      }
+      continue;
+    }
+    const float* keep = mask + row * n;
+    for (std::int64_t i = 0; i < n; ++i) {
+      x[i] *= inverse;
+      const float value = x[i] * weight[i] + shift[i];
+      y[i] = (value < 0 ? 0.0f : value) * keep[i];
+    }
+  }
+}
+
+TENFOLD_CLONES
+void norm_relu_mask_backward(float* __restrict dz, const float* __restrict dout, const float* __restrict xhat,
+                             const float* __restrict inverse_sd, std::int64_t rows, std::int64_t n,
+                             const float* __restrict weight, const float* __restrict shift,
+                             const float* __restrict mask, float* __restrict d_bias, float* __restrict d_weight,
+                             float* __restrict d_shift) {
+  const std::int64_t whole = n - n % kLanes;
+  std::fill_n(d_bias, n, 0.0f);
+  std::fill_n(d_weight, n, 0.0f);
+  std::fill_n(d_shift, n, 0.0f);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const float* x = xhat + row * n;
+    const float* g = dout + row * n;
+    float* d = dz + row * n;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const float keep = mask == nullptr ? 1.0f : mask[row * n + i];
+      const float through = x[i] * weight[i] + shift[i] > 0 ? g[i] * keep : 0.0f;
+      d_shift[i] += through;
+      d_weight[i] += through * x[i];
+      d[i] = through * weight[i];
+    }
+    float sums[kLanes] = {}, products[kLanes] = {};
+    for (std::int64_t i = 0; i < whole; i += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) {
+        sums[lane] += d[i + lane];
+        products[lane] += d[i + lane] * x[i + lane];
+      }
+    for (std::int64_t i = whole; i < n; ++i) {
+      sums[i - whole] += d[i];
+      products[i - whole] += d[i] * x[i];
+    }
+    const float mean = sum_of(sums) / static_cast<float>(n), along = sum_of(products) / static_cast<float>(n);
+    for (std::int64_t i = 0; i < n; ++i) {
+      d[i] = inverse_sd[row] * (d[i] - mean - x[i] * along);
+      d_bias[i] += d[i];
+    }
   }
 }
 

@@ -40,8 +40,8 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   }
   // Means over samples as matrix products (see ttt/objective.cpp on the order of sums).
   const std::int64_t positions = x.dim() == 3 ? 1 : x.size(3) * x.size(4);
-  const at::Tensor count = sample_weight.sum(-1, true).clamp_min(1);          // (K, 1)
-  const at::Tensor share = (sample_weight / count).unsqueeze(1);              // (K, 1, B)
+  const at::Tensor count = sample_weight.sum(-1, true).clamp_min(1);  // (K, 1)
+  const at::Tensor share = (sample_weight / count).unsqueeze(1);      // (K, 1, B)
   const auto mean_of = [&](const at::Tensor& values) {
     const at::Tensor per_sample = values.dim() == 3 ? values : values.flatten(3).mean(-1);  // (K, B, F)
     return share.bmm(per_sample).squeeze(1);                                                // (K, F)
@@ -79,8 +79,10 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     const at::Tensor rows =
         columns.view({members, batch, columns.size(1), height * width}).transpose(2, 3).flatten(1, 2);
     const at::Tensor y = linear(rows.contiguous(), weight.flatten(2).transpose(1, 2).contiguous(), bias);
-    return y.view({members, batch, height * width, out}).transpose(2, 3).contiguous().view(
-        {members, batch, out, height, width});
+    return y.view({members, batch, height * width, out})
+        .transpose(2, 3)
+        .contiguous()
+        .view({members, batch, out, height, width});
   }
   const at::Tensor stacked = x.transpose(0, 1).flatten(1, 2);  // (B, K C, H, W)
   const at::Tensor y = at::conv2d(stacked, weight.flatten(0, 1), bias.flatten(), {1, 1},
@@ -93,10 +95,12 @@ at::Tensor max_pool2(const at::Tensor& x) {
   return y.view({x.size(0), x.size(1), x.size(2), y.size(2), y.size(3)});
 }
 
-at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight) {
-  const at::Tensor per_sample = (target * at::log_softmax(logits, -1)).sum(-1, true);  // (K, B, 1), negative
-  const at::Tensor count = sample_weight.sum(-1, true).clamp_min(1);
-  return (sample_weight / count).unsqueeze(1).bmm(per_sample).flatten().neg();
+LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight) {
+  at::NoGradGuard no_grad;
+  const at::Tensor log_p = at::log_softmax(logits, -1);
+  const at::Tensor per_sample = (target * log_p).sum(-1, true);  // (K, B, 1), negative
+  const at::Tensor share = sample_weight / sample_weight.sum(-1, true).clamp_min(1);
+  return {share.unsqueeze(1).bmm(per_sample).flatten().neg_(), log_p.exp().sub_(target).mul_(share.unsqueeze(-1))};
 }
 
 }  // namespace tenfold::layers

@@ -32,6 +32,11 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
 // name: relu gelu tanh. gelu is the exact (erf) one.
 at::Tensor activation(const at::Tensor& x, const std::string& name);
 
+// dropout(relu(layer_norm(linear(x)))) as one operation of autograd, for the CPU: a small network's step is mostly the
+// cost of starting operations. mask (K, B, out) or undefined. The same function as the four it stands for.
+at::Tensor hidden_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                        const at::Tensor& norm_weight, const at::Tensor& norm_bias, const at::Tensor& mask);
+
 // x (K, B, C, H, W), weight (K, out, C, k, k), bias (K, out), stride 1, zero padding k/2 -> (K, B, out, H, W).
 // A grouped convolution; with `deterministic` im2col and matrix products, which give the same bits for any K.
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool deterministic);
@@ -39,9 +44,13 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 // 2 x 2, stride 2: (K, B, C, H, W) -> (K, B, C, H/2, W/2)
 at::Tensor max_pool2(const at::Tensor& x);
 
+struct LossAndGradient {
+  at::Tensor loss;            // (K)
+  at::Tensor logit_gradient;  // (K, B, C) d loss[k] / d logits[k]
+};
 // Mean over the real samples of the cross entropy with smoothed labels,
-//   q = (1 - s) onehot + s / C,   loss = -sum_c q log p   (Szegedy et al. 2016).
-// logits (K, B, C), target (K, B, C) = q, sample_weight (K, B) -> (K)
-at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight);
+//   q = (1 - s) onehot + s / C,   loss = -sum_c q log p,   gradient (p - q) / n   (Szegedy et al. 2016).
+// logits (K, B, C), target (K, B, C) = q, sample_weight (K, B). Outside of autograd.
+LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight);
 
 }  // namespace tenfold::layers

@@ -60,10 +60,18 @@ at::Tensor Model::forward(ModelState& state, const at::Tensor& samples, const Fo
   }
   for (std::size_t i = 0; i < spec_.hidden.size(); ++i) {
     const at::Tensor& weight = next();
-    x = layers::linear(x, weight, next());
-    x = layers::activation(normalise(state, parameter, buffer, x, mode), spec_.activation);
+    const at::Tensor& bias = next();
+    at::Tensor mask;
     if (mode.dropout != nullptr && mode.dropout->any())
-      x = x * mode.dropout->mask(static_cast<int>(i), batch, x.size(2), *mode.counter);
+      mask = mode.dropout->mask(static_cast<int>(i), batch, weight.size(2), *mode.counter);
+    if (x.is_cpu() && spec_.norm == "layer" && spec_.activation == "relu") {
+      const at::Tensor& norm_weight = next();
+      x = layers::hidden_layer(x, weight, bias, norm_weight, next(), mask);
+      continue;
+    }
+    x = layers::linear(x, weight, bias);
+    x = layers::activation(normalise(state, parameter, buffer, x, mode), spec_.activation);
+    if (mask.defined()) x = x * mask;
   }
   const at::Tensor& weight = next();
   return layers::linear(x, weight, next());

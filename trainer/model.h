@@ -28,11 +28,11 @@ class DropoutMasks {
 
 // How a forward pass runs.
 struct ForwardMode {
-  DropoutMasks* dropout = nullptr;     // null: no dropout
+  DropoutMasks* dropout = nullptr;       // null: no dropout
   const StepCounter* counter = nullptr;  // of the masks
-  bool batch_statistics = false;       // batch norm by the batch, running statistics moved by `momentum`
-  at::Tensor sample_weight;            // (K, B): 0 for padding
-  at::Tensor momentum;                 // (K)
+  bool batch_statistics = false;         // batch norm by the batch, running statistics moved by `momentum`
+  at::Tensor sample_weight;              // (K, B): 0 for padding
+  at::Tensor momentum;                   // (K)
 };
 
 // Parameters and buffers of K members, each (K, ...), in the layout's order.

@@ -17,7 +17,7 @@ struct ParameterInfo {
   std::vector<std::int64_t> shape;  // of one member; linear weights are [in, out]
   int layer;                        // 0 .. layers-1; the classifier head is the last layer
   ParameterRole role;
-  std::int64_t fan_in;              // inputs of one output unit; 0 for norms
+  std::int64_t fan_in;  // inputs of one output unit; 0 for norms
   std::int64_t size() const;
 };
 

@@ -20,7 +20,8 @@ namespace tenfold {
 class StackedOptimizer {
  public:
   // One rule per member; `adam` false is SGD. parameters: those that adapt, each (K, ...).
-  StackedOptimizer(const Compute& compute, bool adam, std::vector<UpdateRule> rules, std::vector<at::Tensor> parameters);
+  StackedOptimizer(const Compute& compute, bool adam, std::vector<UpdateRule> rules,
+                   std::vector<at::Tensor> parameters);
 
   // Updates the members whose active is 1. lr, active (K). Returns the gradients' norms (K) before clipping.
   at::Tensor update(const std::vector<at::Tensor>& gradients, const at::Tensor& lr, const at::Tensor& active);

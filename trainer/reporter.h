@@ -18,7 +18,7 @@ class Reporter {
   virtual void checkpoint(const CheckpointNotice& notice) = 0;  // the file is durable already
   virtual void outcome(const MemberOutcome& outcome) = 0;
   virtual void progress(const Progress& progress) = 0;  // cheap: kept for the next heartbeat
-  virtual bool drain_requested() = 0;  // asked at every step boundary
+  virtual bool drain_requested() = 0;                   // asked at every step boundary
 };
 
 }  // namespace tenfold

@@ -12,27 +12,34 @@ namespace {
 class EntropyDiversity final : public Objective {
  public:
   EntropyDiversity(std::span<const TttSpec> members, const at::Device& device)
-      : weight_(per_member(members, [](const TttSpec& t) { return t.diversity_weight; }, device)),
-        target_(per_member(members, [](const TttSpec& t) { return t.adaptive_weight.target; }, device)),
-        slope_(per_member(members, [](const TttSpec& t) { return t.adaptive_weight.slope; }, device)),
-        max_(per_member(members, [](const TttSpec& t) { return t.adaptive_weight.max; }, device)),
-        enabled_(per_member(members, [](const TttSpec& t) { return t.adaptive_weight.enabled ? 1.0 : 0.0; }, device)
+      : weight_(per_member(
+            members, [](const TttSpec& t) { return t.diversity_weight; }, device)),
+        target_(per_member(
+            members, [](const TttSpec& t) { return t.adaptive_weight.target; }, device)),
+        slope_(per_member(
+            members, [](const TttSpec& t) { return t.adaptive_weight.slope; }, device)),
+        max_(per_member(
+            members, [](const TttSpec& t) { return t.adaptive_weight.max; }, device)),
+        enabled_(per_member(
+                     members, [](const TttSpec& t) { return t.adaptive_weight.enabled ? 1.0 : 0.0; }, device)
                      .to(at::kBool)) {
     for (const TttSpec& member : members) any_adaptive_ |= member.adaptive_weight.enabled;
   }
 
   BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const override {
+    at::NoGradGuard no_grad;
     const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-8);
-    const at::Tensor h = terms.mean_entropy / std::log(static_cast<double>(logits.size(-1)));
-    const at::Tensor real = (sample_weight.select(-1, 0) > 0).to(at::kFloat);  // padding comes last
-    const at::Tensor diversity = (1 - h) * real;
+    const double log_classes = std::log(static_cast<double>(logits.size(-1)));
+    const at::Tensor h = terms.mean_entropy / log_classes;
+    const at::Tensor diversity = (1 - h) * terms.real;
     at::Tensor weight = weight_;
     if (any_adaptive_) {
-      const at::Tensor shortfall = target_ - h.detach();
+      const at::Tensor shortfall = target_ - h;
       const at::Tensor raised = at::minimum(weight_ + slope_ * shortfall, max_);
       weight = at::where(enabled_.logical_and(shortfall > 0), raised, weight_);
     }
-    return {terms.entropy + weight * diversity, terms.entropy, diversity, weight, terms.mean_probability};
+    return {terms.entropy + weight * diversity,           terms.entropy, diversity, weight, terms.mean_probability,
+            entropy_gradient(terms, weight / log_classes)};
   }
 
  private:

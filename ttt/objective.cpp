@@ -9,15 +9,31 @@
 namespace tenfold {
 
 EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps) {
-  const at::Tensor p = at::softmax(logits, -1);  // (K, B, C)
-  const at::Tensor entropy = (p * (p + eps).log()).sum(-1);  // (K, B), negative
-  const at::Tensor count = sample_weight.sum(-1, /*keepdim=*/true).clamp_min(1);  // (K, 1)
-  const at::Tensor share = (sample_weight / count).unsqueeze(1);  // (K, 1, B)
+  at::NoGradGuard no_grad;
+  EntropyTerms terms;
+  terms.eps = eps;
+  terms.p = at::softmax(logits, -1);  // (K, B, C)
+  terms.log_p = (terms.p + eps).log_();
+  const at::Tensor entropy = (terms.p * terms.log_p).sum(-1, true);  // (K, B, 1), negative
+  terms.share = sample_weight / sample_weight.sum(-1, true).clamp_min(1);
+  terms.real = (sample_weight.select(-1, 0) > 0).to(logits.scalar_type());
   // Weighted means as matrix products: a reduction over the middle dimension would sum in an order that depends on
   // the tensor's shape, and so on the size of the array.
-  const at::Tensor mean = share.bmm(p).squeeze(1);                                 // (K, C)
-  const at::Tensor mean_entropy = (mean * (mean + eps).log()).sum(-1).neg();       // (K)
-  return {share.bmm(entropy.unsqueeze(-1)).flatten().neg(), mean_entropy, mean.detach()};
+  const at::Tensor row = terms.share.unsqueeze(1);  // (K, 1, B)
+  terms.entropy = row.bmm(entropy).flatten().neg_();
+  terms.mean_probability = row.bmm(terms.p).squeeze(1);  // (K, C)
+  terms.mean_entropy = (terms.mean_probability * (terms.mean_probability + eps).log_()).sum(-1).neg_();
+  return terms;
+}
+
+at::Tensor entropy_gradient(const EntropyTerms& terms, const at::Tensor& scale) {
+  at::NoGradGuard no_grad;
+  const auto slope = [&](const at::Tensor& p, const at::Tensor& log_p) { return at::addcdiv(log_p, p, p + terms.eps); };
+  const at::Tensor& mean = terms.mean_probability;
+  const at::Tensor of_mean = slope(mean, (mean + terms.eps).log_()) * scale.unsqueeze(-1);  // (K, C)
+  const at::Tensor g = of_mean.unsqueeze(1) - slope(terms.p, terms.log_p);                  // (K, B, C)
+  const at::Tensor along = (terms.p * g).sum(-1, true);
+  return (g - along).mul_(terms.p).mul_(terms.share.unsqueeze(-1));
 }
 
 at::Tensor per_member(std::span<const TttSpec> members, double (*value)(const TttSpec&), const at::Device& device) {

@@ -13,12 +13,16 @@ namespace {
 class ShotIm final : public Objective {
  public:
   BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const override {
+    at::NoGradGuard no_grad;
     const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-5);
     const double log_classes = std::log(static_cast<double>(logits.size(-1)));
-    const at::Tensor real = (sample_weight.select(-1, 0) > 0).to(at::kFloat);
-    const at::Tensor diversity = (1 - terms.mean_entropy / log_classes) * real;
-    return {terms.entropy - terms.mean_entropy * real, terms.entropy, diversity,
-            at::full_like(diversity, log_classes), terms.mean_probability};
+    const at::Tensor diversity = (1 - terms.mean_entropy / log_classes) * terms.real;
+    return {terms.entropy - terms.mean_entropy * terms.real,
+            terms.entropy,
+            diversity,
+            at::full_like(diversity, log_classes),
+            terms.mean_probability,
+            entropy_gradient(terms, at::ones_like(diversity))};
   }
 };
 

@@ -11,10 +11,12 @@ namespace {
 class Tent final : public Objective {
  public:
   BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const override {
+    at::NoGradGuard no_grad;
     const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-8);
-    const at::Tensor h = terms.mean_entropy.detach() / std::log(static_cast<double>(logits.size(-1)));
-    const at::Tensor real = (sample_weight.select(-1, 0) > 0).to(at::kFloat);
-    return {terms.entropy, terms.entropy, (1 - h) * real, at::zeros_like(h), terms.mean_probability};
+    const at::Tensor h = terms.mean_entropy / std::log(static_cast<double>(logits.size(-1)));
+    const at::Tensor none = at::zeros_like(h);
+    return {terms.entropy, terms.entropy,          (1 - h) * terms.real,
+            none,          terms.mean_probability, entropy_gradient(terms, none)};
   }
 };
 

@@ -18,9 +18,13 @@ void append(std::vector<Row>& to, std::span<const Row> rows) {
 
 }  // namespace
 
-void Recorder::rows(std::uint32_t member, std::span<const TrainStepRow> rows) { append(members[member].train_steps, rows); }
+void Recorder::rows(std::uint32_t member, std::span<const TrainStepRow> rows) {
+  append(members[member].train_steps, rows);
+}
 void Recorder::rows(std::uint32_t member, std::span<const TttStepRow> rows) { append(members[member].ttt_steps, rows); }
-void Recorder::rows(std::uint32_t member, std::span<const EvaluationRow> rows) { append(members[member].evaluations, rows); }
+void Recorder::rows(std::uint32_t member, std::span<const EvaluationRow> rows) {
+  append(members[member].evaluations, rows);
+}
 void Recorder::progress(const Progress&) {}
 
 double Recorder::metric(std::size_t member, Phase phase, const std::string& name) const {
@@ -73,7 +77,8 @@ ExperimentSpec spec_from_yaml(const std::string& text) { return Experiment::pars
 ExperimentSpec small_spec(const std::string& more) {
   return spec_from_yaml(
       "name: small\n"
-      "dataset: {kind: synthetic, samples: 230, features: 7, classes: 3, separation: 4, seed: 5, shift: {kind: gaussian_noise, severity: 5}}\n"
+      "dataset: {kind: synthetic, samples: 230, features: 7, classes: 3, separation: 4, seed: 5, shift: {kind: "
+      "gaussian_noise, severity: 5}}\n"
       "folds: {kind: stratified, k: 4}\n"
       "model: {kind: mlp, hidden: [12], norm: layer, dropout: 0.2}\n"
       "train: {epochs: 3, batch_size: 16, optimizer: {kind: adamw, lr: 0.01}}\n" +

@@ -24,7 +24,9 @@ class Recorder final : public Reporter {
   void rows(std::uint32_t member, std::span<const TttStepRow> rows) override;
   void rows(std::uint32_t member, std::span<const EvaluationRow> rows) override;
   void checkpoint(const CheckpointNotice& notice) override { checkpoints.push_back(notice); }
-  void outcome(const MemberOutcome& outcome) override { members[static_cast<std::size_t>(outcome.member)].outcome = outcome; }
+  void outcome(const MemberOutcome& outcome) override {
+    members[static_cast<std::size_t>(outcome.member)].outcome = outcome;
+  }
   void progress(const Progress& progress) override;
   bool drain_requested() override { return drain_after >= 0 && looks++ >= drain_after; }
   double metric(std::size_t member, Phase phase, const std::string& name) const;  // the latest

@@ -220,7 +220,8 @@ TEST(AdaptArray, NeverSeesTheHeldOutLabels) {
       for (int i = 0; i < 120; ++i) {
         const int fold = i % 3, label = (i / 3) % 3;
         const int told = scrambled && fold == 1 ? (label + 1) % 3 : label;
-        out << label + 0.1 * (i % 7) << ',' << 1 - label + 0.2 * (i % 5) << ',' << i % 11 << ',' << told << ',' << fold << '\n';
+        out << label + 0.1 * (i % 7) << ',' << 1 - label + 0.2 * (i % 5) << ',' << i % 11 << ',' << told << ',' << fold
+            << '\n';
       }
     }
     ExperimentSpec spec = spec_from_yaml("name: leak\ndataset: {kind: csv, path: " + file.string() +

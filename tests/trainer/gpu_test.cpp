@@ -1,5 +1,6 @@
 // The GPU against the CPU, by what may be asked of it: the first step's loss and gradient to 1e-5, the same masks, the
-// same course within float32's drift. Skipped, and said so, where there is no GPU; TENFOLD_EXPECT_GPU=1 makes that a failure.
+// same course within float32's drift. Skipped, and said so, where there is no GPU; TENFOLD_EXPECT_GPU=1 makes that a
+// failure.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -12,7 +13,9 @@
 namespace tenfold::testing {
 namespace {
 
-bool has_gpu() { return std::filesystem::exists("/proc/driver/nvidia/version") || std::filesystem::exists("/dev/nvidia0"); }
+bool has_gpu() {
+  return std::filesystem::exists("/proc/driver/nvidia/version") || std::filesystem::exists("/dev/nvidia0");
+}
 
 class Gpu : public ::testing::TestWithParam<const char*> {
  protected:
@@ -72,7 +75,8 @@ TEST_P(Gpu, AgreesWithTheCpu) {
     // A pass is several updates: AdamW amplifies rounding from the second on.
     expect_close(a[0].total, b[0].total, 2e-3, "total of the first pass");
     expect_close(a[0].diversity, b[0].diversity, 2e-2, "diversity of the first pass");
-    expect_close(adapt_gpu.metric(k, Phase::before, "nll"), adapt_cpu.metric(k, Phase::before, "nll"), 1e-4, "nll before");
+    expect_close(adapt_gpu.metric(k, Phase::before, "nll"), adapt_cpu.metric(k, Phase::before, "nll"), 1e-4,
+                 "nll before");
   }
 }
 

@@ -18,6 +18,8 @@ class CudaCompute final : public Compute {
  public:
   explicit CudaCompute(int index) : device_(at::kCUDA, static_cast<c10::DeviceIndex>(index)) {
     c10::cuda::set_device(device_.index());
+    // Convolutions in whole float32, as matrix products are by default: rounding to TF32 is 1,000 times coarser.
+    at::globalContext().setAllowTF32CuDNN(false);
     // Everything runs on one stream of our own: the default stream cannot be captured.
     c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device_.index()));
   }
@@ -52,9 +54,10 @@ class CudaCompute final : public Compute {
   void dropout_mask(at::Tensor& mask, const DropoutTables& tables, const StepCounter& counter,
                     std::uint32_t site) const override {
     cuda::dropout_mask(mask.mutable_data_ptr<float>(), mask.size(0), mask.size(1), mask.size(2),
-                       tables.device_keys.const_data_ptr<std::int64_t>(), tables.device_probability.const_data_ptr<float>(),
-                       tables.epoch.const_data_ptr<std::int64_t>(), tables.position.const_data_ptr<std::int64_t>(),
-                       counter.device.const_data_ptr<std::int64_t>(), site, stream());
+                       tables.device_keys.const_data_ptr<std::int64_t>(),
+                       tables.device_probability.const_data_ptr<float>(), tables.epoch.const_data_ptr<std::int64_t>(),
+                       tables.position.const_data_ptr<std::int64_t>(), counter.device.const_data_ptr<std::int64_t>(),
+                       site, stream());
   }
 
   void update(const UpdateArguments& a) const override {
@@ -83,7 +86,8 @@ class CudaCompute final : public Compute {
     const at::Tensor lr = a.lr.contiguous(), active = a.active.contiguous();
     cuda::prepare_update(partial.const_data_ptr<double>(), tensors, members, rules, lr.const_data_ptr<float>(),
                          active.const_data_ptr<float>(), a.applied.mutable_data_ptr<float>(),
-                         a.grad_norm.mutable_data_ptr<float>(), coefficients.mutable_data_ptr<float>(), a.adam, stream());
+                         a.grad_norm.mutable_data_ptr<float>(), coefficients.mutable_data_ptr<float>(), a.adam,
+                         stream());
     for (const cuda::TensorList& list : lists)
       cuda::update(list, members, rules, lr.const_data_ptr<float>(), coefficients.const_data_ptr<float>(), a.adam,
                    stream());

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <vector>
+
+#include "trainer/adapt_members.h"
+#include "trainer/checkpoint.h"
+#include "trainer/optimizer.h"
+
+namespace tenfold {
+
+// What a checkpoint of an adaptation holds: adapted parameters, their moments, buffers, and each member's control.
+// What does not adapt is in the fit's checkpoint. Tensors of lanes are stored as (K, lanes of a member, ...).
+struct AdaptationState {
+  const Model& model;
+  ModelState& state;
+  const std::vector<std::size_t>& adapted;  // indices of parameters
+  StackedOptimizer* optimizer;              // null for methods without a loss
+  std::vector<AdaptMember>& members;
+};
+
+StackedTensors save_adaptation(const AdaptationState& adaptation);
+
+// Continues `member` where its job's resume checkpoint left it. Throws Error(data).
+void restore_adaptation(const AdaptationState& adaptation, std::size_t member);
+
+}  // namespace tenfold

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "trainer/array.h"
+#include "trainer/optimizer.h"
+#include "trainer/schedule.h"
+
+namespace tenfold {
+
+// What a member carries from evaluation to evaluation; kept in checkpoints as doubles.
+struct Progression {
+  PlateauState plateau;
+  double best_validation = std::numeric_limits<double>::infinity();
+  double evaluations_without_gain = 0;
+  double finished_at = -1;  // the update after which the member stopped; -1: it goes on
+};
+static_assert(sizeof(Progression) == 7 * sizeof(double));
+
+struct FitMember {
+  ArrayMember base;
+  std::int64_t epoch_updates = 0, total_updates = 0, eval_every = 0;
+  Progression progression;
+  std::int64_t cached_epoch = -1;
+  std::vector<std::int64_t> order;  // of the cached epoch
+  std::string failure;
+  double wall_s = 0;
+  bool at_rest(std::int64_t step) const {
+    return !failure.empty() || progression.finished_at >= 0 || step >= total_updates;
+  }
+};
+
+// What an array of fits begins with.
+std::vector<std::int32_t> one_lane_each(std::size_t members);  // 0, 1, 2, ...
+ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device);
+std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members);
+Model model_of(const ArrayMember& member);
+
+}  // namespace tenfold
