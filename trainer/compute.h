@@ -76,6 +76,7 @@ class Compute {
 
   virtual void synchronise() const = 0;
   virtual std::int64_t peak_memory_bytes() const = 0;
+  virtual std::int64_t memory_bytes() const = 0;  // what the device has
 };
 
 std::unique_ptr<Compute> make_cpu_compute();

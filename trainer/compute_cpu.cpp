@@ -1,8 +1,10 @@
 #include <ATen/ATen.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <map>
 #include <tuple>
 
@@ -98,6 +100,15 @@ class CpuCompute final : public Compute {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+  }
+  // What the host allows this process: the machine's memory, or less inside a container or a SLURM job.
+  std::int64_t memory_bytes() const override {
+    std::int64_t bytes = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+    for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+      std::int64_t limit = 0;
+      if (std::ifstream(file) >> limit && limit > 0) bytes = std::min(bytes, limit);
+    }
+    return bytes;
   }
 };
 

@@ -46,6 +46,7 @@ struct Engine::Impl {
 Engine::Engine(const std::string& device, int threads) : impl_(std::make_unique<Impl>(device, threads)) {}
 Engine::~Engine() = default;
 std::string Engine::description() const { return impl_->compute->description(); }
+std::int64_t Engine::memory_bytes() const { return impl_->compute->memory_bytes(); }
 
 void Engine::run(const ArrayJob& job, Reporter& reporter) {
   try {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -20,7 +21,8 @@ class Engine {
 
   // Throws Error, or std::bad_alloc: the array as a whole failed, and the engine goes on with the next.
   void run(const ArrayJob& job, Reporter& reporter);
-  std::string description() const;  // "cpu", "NVIDIA H200"
+  std::string description() const;    // "cpu", "NVIDIA H200"
+  std::int64_t memory_bytes() const;  // of the device: bounds the arrays it is given
 
  private:
   struct Impl;

@@ -2,12 +2,9 @@
 #include <torch/version.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
-#include <cstdint>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 
 #include "experiments/error.h"
 #include "trainer/engine.h"
@@ -17,16 +14,6 @@
 
 namespace tenfold {
 namespace {
-
-// What the host's memory allows this process: the machine's, or less inside a container or a SLURM job.
-std::int64_t host_memory_bytes() {
-  std::int64_t bytes = std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  for (const char* file : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::int64_t limit = 0;
-    if (std::ifstream(file) >> limit && limit > 0) bytes = std::min(bytes, limit);
-  }
-  return bytes;
-}
 
 int run(int argc, char** argv) {
   const auto arguments = parse_trainer_arguments(argc, argv);
@@ -38,7 +25,7 @@ int run(int argc, char** argv) {
   options.parent = arguments->parent;
   Session session(arguments->socket, options);
   Engine engine(arguments->device, arguments->threads);
-  session.run(ReadyNotice{getpid(), engine.description(), TORCH_VERSION, host_memory_bytes()},
+  session.run(ReadyNotice{getpid(), engine.description(), TORCH_VERSION, engine.memory_bytes()},
               [&](const ArrayJob& job, Reporter& reporter) { engine.run(job, reporter); });
   return kExitDone;
 }

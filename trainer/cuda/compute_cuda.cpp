@@ -98,6 +98,9 @@ class CudaCompute final : public Compute {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(device_.index());
     return stats.allocated_bytes[0].peak;
   }
+  std::int64_t memory_bytes() const override {
+    return static_cast<std::int64_t>(at::cuda::getDeviceProperties(device_.index())->totalGlobalMem);
+  }
 
  private:
   cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(device_.index()).stream(); }
