@@ -39,16 +39,21 @@ std::string holder(int fd) {
                                       "; check that the folder exists and may be written");
 }
 
+// Of the open file description, not of the process: a second open in the same process counts as another holder.
+struct flock whole_file(short type) {
+  struct flock request {};
+  request.l_type = type;
+  request.l_whence = SEEK_SET;
+  return request;
+}
+
 }  // namespace
 
 RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& experiment) {
   const std::filesystem::path file = db.string() + ".lock";
   RunLock lock(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (lock.fd_ < 0) fail(file, "open the run lock", errno);
-  // Of the open file description, not of the process: a second open in the same process is refused as well.
-  struct flock request {};
-  request.l_type = F_WRLCK;
-  request.l_whence = SEEK_SET;
+  struct flock request = whole_file(F_WRLCK);
   if (fcntl(lock.fd_, F_OFD_SETLK, &request) != 0) {
     if (errno != EAGAIN && errno != EACCES) fail(file, "take the run lock", errno);
     throw Error(ErrorKind::storage, db.string() + " is held by " + holder(lock.fd_) +
@@ -74,6 +79,19 @@ RunLock& RunLock::operator=(RunLock&& other) noexcept {
 
 RunLock::~RunLock() {
   if (fd_ >= 0) close(fd_);
+}
+
+std::optional<std::string> run_lock_holder(const std::filesystem::path& db) {
+  const std::filesystem::path file = db.string() + ".lock";
+  const RunLock looking(open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (looking.fd_ < 0) {
+    if (errno == ENOENT) return std::nullopt;  // no run has been here yet
+    fail(file, "open the run lock", errno);
+  }
+  struct flock request = whole_file(F_RDLCK);  // what a reader's descriptor may ask; the holder's lock is exclusive
+  if (fcntl(looking.fd_, F_OFD_GETLK, &request) != 0) fail(file, "look at the run lock", errno);
+  if (request.l_type == F_UNLCK) return std::nullopt;
+  return holder(looking.fd_);
 }
 
 }  // namespace tenfold

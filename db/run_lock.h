@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace tenfold {
@@ -16,8 +17,13 @@ class RunLock {
   ~RunLock();
 
  private:
+  friend std::optional<std::string> run_lock_holder(const std::filesystem::path& db);
   explicit RunLock(int fd) : fd_(fd) {}
   int fd_ = -1;
 };
+
+// Who has the store now, "pid 123 on host x since ..."; empty when nobody has. Only looks: takes no lock, waits for
+// none and makes no file. Throws Error(storage) when the lock's file cannot be read.
+std::optional<std::string> run_lock_holder(const std::filesystem::path& db);
 
 }  // namespace tenfold

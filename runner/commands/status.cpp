@@ -6,10 +6,13 @@
 #include <chrono>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <ostream>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "db/run_lock.h"
 #include "db/status.h"
 #include "experiments/error.h"
 #include "runner/progress.h"
@@ -17,7 +20,9 @@
 namespace tenfold {
 namespace {
 
-constexpr int kIdleLooks = 3;  // between two arrays nothing runs for a moment
+// A run's front hands the lock to its coordinator, and again when it starts one anew: for a moment nobody holds it.
+constexpr int kFreeLooks = 3;
+constexpr double kHandOverS = 1;
 constexpr std::size_t kRunningShown = 12;
 
 nlohmann::json number_or_null(double value) { return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(); }
@@ -104,8 +109,10 @@ void print(const ExperimentStatus& s, std::ostream& out) {
   if (s.running_total > shown) out << "  and " << s.running_total - shown << " more running\n";
 }
 
-// Returns how many attempts run.
-std::int64_t look(const StatusOptions& options, std::ostream& out) {
+// Returns whether a run holds the store.
+bool look(const StatusOptions& options, std::ostream& out) {
+  // Asked before the store is read: what the run wrote until it let go is in the last look.
+  const std::optional<std::string> holder = run_lock_holder(options.db);
   const std::vector<ExperimentStatus> experiments = read_status(options.db, options.experiment);
   std::int64_t running = 0;
   nlohmann::json list = nlohmann::json::array();
@@ -122,8 +129,13 @@ std::int64_t look(const StatusOptions& options, std::ostream& out) {
   } else if (experiments.empty()) {
     out << options.db.string() << " holds no experiment yet\n";
   }
+  if (options.format != "json" && holder) {
+    out << "run by " << *holder << '\n';
+  } else if (options.format != "json" && running > 0) {
+    out << "no run holds the store now: what is shown as running was cut off, and the next run takes it up\n";
+  }
   out.flush();
-  return running;
+  return holder.has_value();
 }
 
 }  // namespace
@@ -134,10 +146,11 @@ int status_command(const StatusOptions& options, std::ostream& out) {
     return kExitDone;
   }
   const bool terminal = options.format == "text" && isatty(STDOUT_FILENO) == 1;
-  for (int idle = 0; idle < kIdleLooks && out;) {
+  for (int free = 0; free < kFreeLooks && out;) {
     if (terminal) out << "\x1b[H\x1b[2J";
-    idle = look(options, out) > 0 ? 0 : idle + 1;
-    if (idle < kIdleLooks) std::this_thread::sleep_for(std::chrono::duration<double>(options.interval_s));
+    free = look(options, out) ? 0 : free + 1;
+    const double pause_s = free > 0 ? std::max(options.interval_s, kHandOverS) : options.interval_s;
+    if (free < kFreeLooks) std::this_thread::sleep_for(std::chrono::duration<double>(pause_s));
   }
   return kExitDone;
 }

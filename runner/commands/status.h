@@ -10,7 +10,7 @@ namespace tenfold {
 struct StatusOptions {
   std::filesystem::path db = "tenfold.db";
   std::optional<std::string> experiment;
-  bool watch = false;  // until nothing runs any more
+  bool watch = false;  // until no run holds the store any more
   double interval_s = 2;
   std::string format = "text";  // text json
 };
