@@ -11,7 +11,8 @@ namespace tenfold {
 namespace {
 
 // Sentences are wrapped where a terminal would cut a word.
-std::string wrapped(const std::string& sentence, std::size_t width, const std::string& indent) {
+std::string wrapped(const std::string& sentence, std::size_t width, std::string indent,
+                    const std::string& hanging = "") {
   std::string out, line;
   std::size_t begin = 0;
   while (begin < sentence.size()) {
@@ -19,6 +20,7 @@ std::string wrapped(const std::string& sentence, std::size_t width, const std::s
     const std::string word = sentence.substr(begin, end - begin);
     if (!line.empty() && display_width(line) + 1 + display_width(word) > width) {
       out += indent + line + "\n";
+      if (out.size() == indent.size() + line.size() + 1) indent += hanging;
       line.clear();
     }
     line += (line.empty() ? "" : " ") + word;
@@ -44,7 +46,7 @@ TextTable text_table(const ReportTable& table) {
 std::string render_text(const ReportDocument& document) {
   constexpr std::size_t kWidth = 100;
   std::string out = document.title + "\n" + std::string(display_width(document.title), '=') + "\n";
-  for (const std::string& sentence : document.sentences) out += wrapped(sentence, kWidth, "");
+  for (const std::string& sentence : document.sentences) out += wrapped(sentence, kWidth - 2, "", "  ");
   for (const ReportSection& section : document.sections) {
     out += "\n" + section.heading + "\n" + std::string(display_width(section.heading), '-') + "\n";
     for (const std::string& sentence : section.sentences) out += wrapped(sentence, kWidth, "");
@@ -165,7 +167,8 @@ std::string Cell::text() const {
   if (const auto* integer = std::get_if<std::int64_t>(&value_)) return std::to_string(*integer);
   if (const auto* number = std::get_if<double>(&value_)) {
     const std::string text = fixed_number(*number, digits_);
-    return sign_ && *number > 0 ? "+" + text : text;
+    const bool shows_zero = text.find_first_of("123456789") == std::string::npos;  // no "+0.00"
+    return sign_ && *number > 0 && !shows_zero ? "+" + text : text;
   }
   return "-";
 }

@@ -21,6 +21,17 @@ std::string interval_text(const CorrectedMean& result, int digits, double factor
          Cell::signed_number(result.interval->high * factor, digits).text() + "]";
 }
 
+// Imported rows that no weight explains have none; and all rows.
+std::pair<std::int64_t, std::int64_t> unexplained_rows(const Curves& curves) {
+  std::int64_t unexplained = 0, rows = 0;
+  for (const FoldCurve& fold : curves.folds)
+    for (const LossPoint& point : fold.points) {
+      ++rows;
+      unexplained += std::isnan(point.diversity_weight) ? 1 : 0;
+    }
+  return {unexplained, rows};
+}
+
 std::vector<std::string> summary(const LossReportInput& input, const std::vector<Brought>& results) {
   std::vector<std::string> sentences;
   for (std::size_t i = 0; i < input.curves.size(); ++i) {
@@ -34,7 +45,8 @@ std::vector<std::string> summary(const LossReportInput& input, const std::vector
     if (first != results.end()) {
       const CorrectedMean change = corrected_mean(first->change, curves.q);
       const int digits = is_share(first->metric) ? 2 : 4;
-      text += "; " + shown_metric(first->metric) + " " + Cell::signed_number(change.mean, digits).text();
+      text += "; " + first->metric + " " + Cell::signed_number(change.mean, digits).text() +
+              (is_share(first->metric) ? " points" : "");
       text += change.interval
                   ? ", 95 % interval " + interval_text(change, digits) +
                         (change.interval->low <= 0 && change.interval->high >= 0 ? ", which includes 0" : "")
@@ -42,7 +54,12 @@ std::vector<std::string> summary(const LossReportInput& input, const std::vector
     }
     text += ".";
     if (curves.left_out > 0)
-      text += " Left out: " + std::to_string(curves.left_out) + " trials not done or without rows.";
+      text += " Left out: " + std::to_string(curves.left_out) + (curves.left_out == 1 ? " trial" : " trials") +
+              " not done or without rows.";
+    const auto [unexplained, rows] = unexplained_rows(curves);
+    if (unexplained > 0)
+      text += " In " + std::to_string(unexplained) + " of " + std::to_string(rows) +
+              " rows the total is not entropy + w diversity for the w that fits best.";
     sentences.push_back(std::move(text));
   }
   return sentences;
@@ -70,6 +87,20 @@ std::vector<std::size_t> add_curves(Connection& connection, const ExperimentInfo
     if (std::find(input.metrics.begin(), input.metrics.end(), metric) == input.metrics.end())
       input.metrics.push_back(metric);
   return places;
+}
+
+// What --against names when it is no label of the experiment itself; a mistake may have meant one.
+ExperimentInfo select_other(Connection& connection, const ExperimentInfo& own, const std::string& against) {
+  try {
+    return select_experiment(connection, against);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::config) throw;
+    std::string labels;
+    for (const ConfigurationInfo& configuration : own.configurations)
+      labels += (labels.empty() ? "" : ", ") + printable(configuration.label);
+    throw Error(ErrorKind::config, std::string(error.what()) + "; configurations of '" + printable(own.name) +
+                                       "' to compare with: " + labels);
+  }
 }
 
 std::vector<std::pair<std::size_t, std::size_t>> choose_pairs(const LossReportInput& input,
@@ -103,7 +134,7 @@ std::string ttt_loss_report(const std::filesystem::path& db, const std::string& 
     const ExperimentInfo whole = select_experiment(connection, experiment.name);
     const auto own = with_label(whole, *against);
     const std::vector<std::size_t> those =
-        add_curves(connection, own ? *own : select_experiment(connection, *against), input);
+        add_curves(connection, own ? *own : select_other(connection, whole, *against), input);
     input.pairs = choose_pairs(input, these, those);
     if (input.pairs.empty())
       throw Error(ErrorKind::config,

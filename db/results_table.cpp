@@ -83,7 +83,8 @@ struct Style {
   std::string number(double value) const { return fixed_number(value * factor, digits); }
   std::string signed_number(double value) const {
     const std::string text = number(value);
-    return value > 0 ? "+" + text : text;
+    const bool shows_zero = text.find_first_of("123456789") == std::string::npos;
+    return value > 0 && !shows_zero ? "+" + text : text;
   }
   std::string spread(const std::vector<double>& values) const {
     if (values.empty()) return "-";

@@ -12,14 +12,14 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-}  // namespace
-
 std::string shown_metric(const std::string& metric) { return metric + (is_share(metric) ? " %" : ""); }
+
+}  // namespace
 
 std::vector<Brought> brought(const LossReportInput& input) {
   std::vector<Brought> all;
-  for (std::size_t i = 0; i < input.curves.size(); ++i)
-    for (const std::string& metric : input.metrics) {
+  for (const std::string& metric : input.metrics)
+    for (std::size_t i = 0; i < input.curves.size(); ++i) {
       Brought result{i, metric, {}, {}, {}};
       const double factor = is_share(metric) ? 100 : 1;
       for (const FoldCurve& fold : input.curves[i].folds) {
@@ -55,8 +55,8 @@ ReportSection brought_section(const LossReportInput& input, const std::vector<Br
     const auto better = std::count_if(b.change.begin(), b.change.end(), [&](double d) { return up ? d > 0 : d < 0; });
     summary.rows.push_back({name_of(curves, input), shown_metric(b.metric), Cell::number(mean(b.before), digits),
                             Cell::number(mean(b.after), digits), Cell::signed_number(change.mean, digits),
-                            Cell::number(change.interval ? change.interval->low : kNan, digits),
-                            Cell::number(change.interval ? change.interval->high : kNan, digits),
+                            Cell::signed_number(change.interval ? change.interval->low : kNan, digits),
+                            Cell::signed_number(change.interval ? change.interval->high : kNan, digits),
                             static_cast<std::int64_t>(change.n), static_cast<std::int64_t>(better)});
   }
   section.tables.push_back(std::move(summary));
@@ -66,8 +66,8 @@ ReportSection brought_section(const LossReportInput& input, const std::vector<Br
                       "configuration",
                       {"repeat", "fold", "metric", "before", "after", "change"},
                       {}};
-    for (const FoldCurve& fold : curves.folds)
-      for (const std::string& metric : input.metrics) {
+    for (const std::string& metric : input.metrics)  // outside: values of one kind below each other
+      for (const FoldCurve& fold : curves.folds) {
         const auto before = fold.before.find(metric), after = fold.after.find(metric);
         if (before == fold.before.end() || after == fold.after.end()) continue;
         const double factor = is_share(metric) ? 100 : 1;

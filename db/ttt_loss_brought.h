@@ -16,8 +16,7 @@ struct Brought {
   std::vector<double> before, after, change;
 };
 
-std::string shown_metric(const std::string& metric);  // "accuracy %"
-
+// By metric, then by configuration.
 std::vector<Brought> brought(const LossReportInput& input);
 ReportSection brought_section(const LossReportInput& input, const std::vector<Brought>& results);
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <set>
 
 #include "db/statistics.h"
 
@@ -127,6 +129,7 @@ Convergence convergence(const Curves& curves) {
   result.lowest_class_entropy = result.fewest_classes = result.largest_class_share = kNan;
   result.largest_grad_norm = result.tail_slope = result.tail_slope_error = kNan;
   double falls = 0, opposed = 0, moves = 0;
+  std::set<double> weights;
   std::vector<double> noise, last_entropy, shares, grad_norms;
   for (const FoldCurve& fold : curves.folds) {
     std::vector<double> differences;
@@ -152,6 +155,8 @@ Convergence convergence(const Curves& curves) {
     if (differences.size() > 1) noise.push_back(sample_sd(differences));
     const LossPoint& last = fold.points.back();
     if (!std::isnan(last.class_entropy)) last_entropy.push_back(last.class_entropy);
+    for (const LossPoint& point : fold.points)
+      if (!std::isnan(point.diversity_weight)) weights.insert(point.diversity_weight);
     const double share = last.diversity_weight * last.diversity / last.total;
     if (std::isfinite(share)) shares.push_back(share);
   }
@@ -159,9 +164,12 @@ Convergence convergence(const Curves& curves) {
   result.opposed_share = moves > 0 ? opposed / moves : kNan;
   result.noise = mean_or_nan(noise);
   result.last_class_entropy = mean_or_nan(last_entropy);
+  result.diversity_weight = weights.size() == 1 ? *weights.begin() : kNan;
   result.diversity_share = mean_or_nan(shares);
   result.mean_grad_norm = mean_or_nan(grad_norms);
-  const std::vector<MeanPoint> curve = mean_curve(curves);
+  // Only steps of every fold: where a fold ends, the average jumps without any loss having moved.
+  std::vector<MeanPoint> curve = mean_curve(curves);
+  std::erase_if(curve, [&](const MeanPoint& point) { return point.folds < std::ssize(curves.folds); });
   const std::size_t fifth = (curve.size() + 4) / 5;
   std::vector<double> x, y;
   for (std::size_t i = curve.size() - fifth; i < curve.size(); ++i) {

@@ -62,10 +62,12 @@ double batch_bias_bound(const Curves& curves);
 struct Convergence {
   double monotone_share = 0;                    // of the steps of all folds: the total fell
   double noise = 0;                             // sd of the total's step differences, mean over folds
-  double tail_slope = 0, tail_slope_error = 0;  // of the mean total over the last fifth, per step; NaN: too short
+  double tail_slope = 0, tail_slope_error = 0;  // per step, of the mean total over the last fifth of
+                                                // the steps that every fold has; NaN: too short
   double lowest_class_entropy = 0, last_class_entropy = 0;
   double fewest_classes = 0, largest_class_share = 0;
-  double diversity_share = 0;  // of w * diversity in the total, last step
+  double diversity_weight = 0;  // w; NaN: not one for all rows
+  double diversity_share = 0;   // of w * diversity in the total, last step
   double mean_grad_norm = 0, largest_grad_norm = 0;
   double opposed_share = 0;          // of the steps: entropy and diversity moved in opposite directions
   std::int64_t collapsed_folds = 0;  // class entropy fell below 0.8

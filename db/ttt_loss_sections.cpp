@@ -22,12 +22,12 @@ void add_side_by_side(const LossReportInput& input, const Curves& a, const Curve
   ReportTable table{"side_by_side",
                     name_of(a, input) + " against " + name_of(b, input),
                     "comparison",
-                    {"quantity", "reduction %", "against", "per step", "against per step"},
+                    {"quantity", "reduction %", "against: reduction %", "change per step", "against: change per step"},
                     {}};
   for (const Quantity quantity : kCompared) {
     const Reduction x = reduction(a, quantity), y = reduction(b, quantity);
     table.rows.push_back({to_string(quantity), Cell::number(x.percent, 1), Cell::number(y.percent, 1),
-                          Cell::signed_number(x.per_step, 6), Cell::signed_number(y.per_step, 6)});
+                          Cell::signed_number(x.per_step, 7), Cell::signed_number(y.per_step, 7)});
   }
   section.tables.push_back(std::move(table));
 }
@@ -103,7 +103,11 @@ ReportSection reductions_section(const LossReportInput& input) {
 ReportSection comparison_section(const LossReportInput& input) {
   ReportSection section{"4. Comparison", {}, {}, {}};
   if (input.pairs.empty()) {
-    section.sentences.push_back("Nothing to compare; name another configuration or experiment with --against.");
+    std::string text = "Nothing to compare; --against takes another configuration, by its label, or another experiment";
+    if (input.curves.size() > 1)
+      text += ": tenfold report '" + printable(input.curves[0].experiment + "/" + input.curves[0].configuration.label) +
+              "' --against '" + printable(input.curves.back().configuration.label) + "'";
+    section.sentences.push_back(text + ".");
     return section;
   }
   std::vector<std::vector<Comparison>> all;
@@ -131,19 +135,19 @@ ReportSection comparison_section(const LossReportInput& input) {
                       {}};
     for (const Comparison& c : all[i]) {
       const auto& interval = c.difference.interval;
-      table.rows.push_back(
-          {c.what, Cell::number(c.a, c.digits), Cell::number(c.b, c.digits),
-           Cell::signed_number(c.difference.mean, c.digits), Cell::number(interval ? interval->low : kNan, c.digits),
-           Cell::number(interval ? interval->high : kNan, c.digits), static_cast<std::int64_t>(c.difference.n),
-           Cell::number(c.difference.p ? adjusted[next] : kNan, 4)});
+      table.rows.push_back({c.what, Cell::number(c.a, c.digits), Cell::number(c.b, c.digits),
+                            Cell::signed_number(c.difference.mean, c.digits),
+                            Cell::signed_number(interval ? interval->low : kNan, c.digits),
+                            Cell::signed_number(interval ? interval->high : kNan, c.digits),
+                            static_cast<std::int64_t>(c.difference.n),
+                            Cell::number(c.difference.p ? adjusted[next] : kNan, 4)});
       next += c.difference.p ? 1 : 0;
     }
     section.tables.push_back(std::move(table));
   }
   section.notes.push_back(
       "Intervals and p: corrected resampled t (Nadeau and Bengio 2003); p adjusted by Holm over all differences of "
-      "this "
-      "section.");
+      "this section.");
   section.notes.push_back(
       "A finite batch makes the mean prediction noisy and raises diversity, more so in small batches. Batch-corrected "
       "diversity is 1 - h, h the class entropy of the whole pass, so it can be compared across batch sizes.");
@@ -152,50 +156,68 @@ ReportSection comparison_section(const LossReportInput& input) {
 
 ReportSection convergence_section(const LossReportInput& input) {
   ReportSection section{"5. Convergence", {}, {}, {}};
-  ReportTable table{"convergence", "", "", {"what"}, {}};
-  std::vector<Convergence> results;
-  for (const Curves& curves : input.curves) results.push_back(convergence(curves));
-  // Side by side: one row a configuration when there are many, one column each when there are two.
-  table.columns = {"configuration",  "falling steps %", "noise",           "slope of last fifth",
-                   "standard error", "at the end",      "opposed steps %", "diversity term %",
-                   "grad norm",      "largest"};
+  // Four narrow tables, which a terminal shows beside a long label.
+  ReportTable table{"convergence",
+                    "Course of the total",
+                    "",
+                    {"configuration", "falling steps %", "noise", "last fifth slope", "std. error", "at the end"},
+                    {}};
+  ReportTable terms{"terms",
+                    "Terms and gradients",
+                    "",
+                    {"configuration", "w", "diversity term %", "opposed steps %", "grad norm", "largest grad norm"},
+                    {}};
   ReportTable collapse{"collapse",
                        "Signs of collapse",
                        "",
-                       {"configuration", "lowest h", "last h", "folds below 0.8", "fewest classes",
-                        "largest class share", "batch bias bound", "diversity - (1 - h)"},
+                       {"configuration", "lowest h", "last h", "folds h < 0.8", "fewest classes", "largest share"},
                        {}};
+  ReportTable bias{"batch_bias",
+                   "What the batch adds to diversity",
+                   "",
+                   {"configuration", "batch", "bound", "diversity, last", "1 - h, last", "difference"},
+                   {}};
   for (std::size_t i = 0; i < input.curves.size(); ++i) {
     const Curves& curves = input.curves[i];
-    const Convergence& c = results[i];
+    const Convergence c = convergence(curves);
     const std::string end = std::isnan(c.tail_slope)                    ? "too short"
                             : c.tail_slope + 2 * c.tail_slope_error < 0 ? "falling"
                             : c.tail_slope - 2 * c.tail_slope_error > 0 ? "rising"
                                                                         : "level";
-    table.rows.push_back({name_of(curves, input), Cell::number(100 * c.monotone_share, 0), Cell::number(c.noise, 5),
-                          Cell::signed_number(c.tail_slope, 6), Cell::number(c.tail_slope_error, 6), end,
-                          Cell::number(100 * c.opposed_share, 0), Cell::number(100 * c.diversity_share, 1),
-                          Cell::number(c.mean_grad_norm, 3), Cell::number(c.largest_grad_norm, 3)});
-    const double bias =
-        reduction(curves, Quantity::diversity).last - reduction(curves, Quantity::corrected_diversity).last;
+    const std::string name = name_of(curves, input);
+    table.rows.push_back({name, Cell::number(100 * c.monotone_share, 0), Cell::number(c.noise, 5),
+                          Cell::signed_number(c.tail_slope, 6), Cell::number(c.tail_slope_error, 6), end});
+    terms.rows.push_back({name, Cell::number(c.diversity_weight, 4), Cell::number(100 * c.diversity_share, 1),
+                          Cell::number(100 * c.opposed_share, 0), Cell::number(c.mean_grad_norm, 3),
+                          Cell::number(c.largest_grad_norm, 3)});
     if (std::isnan(c.lowest_class_entropy) && std::isnan(c.fewest_classes)) continue;
-    collapse.rows.push_back({name_of(curves, input), Cell::number(c.lowest_class_entropy, 3),
-                             Cell::number(c.last_class_entropy, 3), c.collapsed_folds,
-                             Cell::number(c.fewest_classes, 0), Cell::number(c.largest_class_share, 3),
-                             Cell::number(batch_bias_bound(curves), 4), Cell::number(bias, 4)});
+    collapse.rows.push_back({name, Cell::number(c.lowest_class_entropy, 3), Cell::number(c.last_class_entropy, 3),
+                             c.collapsed_folds, Cell::number(c.fewest_classes, 0),
+                             Cell::number(c.largest_class_share, 3)});
+    const double raw = reduction(curves, Quantity::diversity).last;
+    const double corrected = reduction(curves, Quantity::corrected_diversity).last;
+    const auto& batch = curves.configuration.batch_size;
+    bias.rows.push_back({name, batch ? Cell(static_cast<std::int64_t>(*batch)) : Cell(),
+                         Cell::number(batch_bias_bound(curves), 4), Cell::number(raw, 4), Cell::number(corrected, 4),
+                         Cell::signed_number(raw - corrected, 4)});
     if (c.collapsed_folds > 0)
       section.sentences.push_back(name_of(curves, input) + ": class entropy fell below 0.8 in " +
                                   std::to_string(c.collapsed_folds) + " of " + folds_text(curves.folds.size()) +
                                   " (lowest " + fixed_number(c.lowest_class_entropy, 3) + "), a sign of collapse.");
   }
-  section.tables.push_back(std::move(table));
-  section.tables.push_back(std::move(collapse));
+  for (ReportTable* each : {&table, &terms, &collapse, &bias}) section.tables.push_back(std::move(*each));
   section.notes.push_back(
-      "Noise: sd of the total's step differences. At the end: falling or rising when the slope of the averaged total "
-      "over the last fifth of the steps is beyond two standard errors (neighbouring steps are correlated, so the error "
-      "is a lower bound). Opposed: entropy and diversity moved in opposite directions. Diversity term: share of "
-      "w * diversity in the last total. h: entropy of the mean prediction over log C. Batch bias bound: (C - 1)/(2 B "
-      "log C), reached by balanced one-hot predictions; beside it the difference measured at the last step.");
+      "Falling: steps at which the total fell, over all folds. Noise: sd of the total's step differences. At the end: "
+      "falling or rising when the slope per step of the averaged total over the last fifth of the steps is beyond two "
+      "standard errors (neighbouring steps are correlated, so the error is a lower bound).");
+  section.notes.push_back(
+      "Diversity term: share of w * diversity in the last total. Opposed: steps at which entropy and diversity moved "
+      "in "
+      "opposite directions. Gradient norms: before clipping, mean and largest over steps and folds.");
+  section.notes.push_back(
+      "h: entropy of the mean prediction of a whole pass over log C; 1 is even, below 0.8 a sign of collapse. Fewest "
+      "classes: distinct ones predicted in a pass; largest share: of the most frequent one. Bound of what a batch of B "
+      "adds to diversity: (C - 1)/(2 B log C), reached by balanced one-hot predictions.");
   return section;
 }
 

@@ -55,6 +55,17 @@ TEST_F(ImportTest, GivesTheSameReport) {
               HasSubstr("batch 64 minus batch 32, slow"));
 }
 
+TEST_F(ImportTest, AFoldThatEndsEarlyIsNoSlope) {
+  std::string text = "fold,step,total,entropy,diversity\n";
+  for (int step = 0; step < 15; ++step) text += "0," + std::to_string(step) + ",1,1,0\n";
+  for (int step = 0; step < 16; ++step) text += "1," + std::to_string(step) + ",2,2,0\n";
+  import(text);
+  const auto report = nlohmann::json::parse(ttt_loss_report(folder / "a.db", "old", std::nullopt, 10, "json"));
+  const auto& row = report["sections"][4]["tables"]["convergence"][0];
+  EXPECT_EQ(row["last fifth slope"], 0.0);  // the average of both is 1.5 throughout; the last step has only the 2
+  EXPECT_EQ(row["at the end"], "level");
+}
+
 TEST_F(ImportTest, FlagsRowsWithTheWeightThatFits) {
   const ImportSummary summary = import(
       "fold,step,total,entropy,diversity\n"
@@ -69,6 +80,8 @@ TEST_F(ImportTest, FlagsRowsWithTheWeightThatFits) {
   EXPECT_THAT(describe(summary), AllOf(HasSubstr("w = 0.25 fits best"), HasSubstr("3 rows")));
   EXPECT_THAT(rows_of(folder / "a.db", "SELECT kind FROM event"), ElementsAre("import"));
   EXPECT_THAT(rows_of(folder / "a.db", "SELECT diversity_weight FROM ttt_step"), ElementsAre("0.25", "0.25", ""));
+  EXPECT_THAT(ttt_loss_report(folder / "a.db", "old", std::nullopt, 10, "text"),
+              HasSubstr("In 1 of 3 rows the total is not"));
 }
 
 TEST_F(ImportTest, RoundingIsNoDisagreement) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "db/report_document.h"
 #include "db/report_ttt_loss.h"
 #include "db/results_table.h"
 #include "db/status.h"
@@ -75,7 +76,7 @@ TEST_F(ReportTest, ComparesPairedByFoldWithTheCorrectedInterval) {
   const auto compared = report("small/" + label(0), label(1));
   const auto side = row_of(compared, 3, "side_by_side", {{"quantity", "entropy"}});
   EXPECT_NEAR(side["reduction %"].get<double>(), 100 * 0.6 / 1.1, 1e-10);
-  EXPECT_NEAR(side["against"].get<double>(), 100 * 0.75 / 1.1, 1e-10);
+  EXPECT_NEAR(side["against: reduction %"].get<double>(), 100 * 0.75 / 1.1, 1e-10);
   // The last entropies differ by 0.15 on every fold: no spread, so no test.
   const auto entropy = row_of(compared, 3, "paired_differences", {{"quantity", "entropy, last"}});
   EXPECT_NEAR(entropy["difference"].get<double>(), 0.15, 1e-12);
@@ -101,14 +102,17 @@ TEST_F(ReportTest, ConvergenceAndCollapse) {
   const auto whole = report("small");
   const auto row = row_of(whole, 4, "convergence", {{"configuration", label(0)}});
   EXPECT_EQ(row["falling steps %"], 100.0);
-  EXPECT_EQ(row["opposed steps %"], 0.0);
   EXPECT_EQ(row["at the end"], "too short");
   EXPECT_NEAR(row["noise"].get<double>(), 0, 1e-12);
   const auto collapse = row_of(whole, 4, "collapse", {{"configuration", label(0)}});
+  const auto terms = row_of(whole, 4, "terms", {{"configuration", label(0)}});
+  EXPECT_EQ(terms["opposed steps %"], 0.0);
+  EXPECT_NEAR(terms["w"].get<double>(), 0.15, 1e-12);
   EXPECT_NEAR(collapse["lowest h"].get<double>(), 0.61, 1e-12);
-  EXPECT_EQ(collapse["folds below 0.8"], 3);
-  EXPECT_NEAR(collapse["batch bias bound"].get<double>(), 2.0 / (2 * 4 * std::log(3.0)), 1e-12);
-  EXPECT_NEAR(collapse["diversity - (1 - h)"].get<double>(), 0.01, 1e-12);
+  EXPECT_EQ(collapse["folds h < 0.8"], 3);
+  const auto bias = row_of(whole, 4, "batch_bias", {{"configuration", label(0)}});
+  EXPECT_NEAR(bias["bound"].get<double>(), 2.0 / (2 * 4 * std::log(3.0)), 1e-12);
+  EXPECT_NEAR(bias["difference"].get<double>(), 0.01, 1e-12);
 }
 
 TEST_F(ReportTest, WhatItBrought) {
@@ -132,6 +136,15 @@ TEST_F(ReportTest, EveryFormatRenders) {
   EXPECT_THAT(error_of([&] { ttt_loss_report(db, "small", std::nullopt, 10, "pdf"); }), HasSubstr("markdown"));
   EXPECT_THAT(error_of([&] { ttt_loss_report(db, "smal", std::nullopt, 10, "text"); }), HasSubstr("it has: small"));
   EXPECT_THAT(error_of([&] { ttt_loss_report(db, "small/none", std::nullopt, 10, "text"); }), HasSubstr(label(0)));
+  EXPECT_THAT(error_of([&] { ttt_loss_report(db, "small", "none", 10, "text"); }),
+              AllOf(HasSubstr("it has: small"), HasSubstr("to compare with: " + label(0))));
+}
+
+TEST(ReportCellTest, SignsOnlyWhatIsNotShownAsZero) {
+  EXPECT_EQ(Cell::signed_number(0.004, 2).text(), "0.00");
+  EXPECT_EQ(Cell::signed_number(-0.004, 2).text(), "0.00");
+  EXPECT_EQ(Cell::signed_number(0.006, 2).text(), "+0.01");
+  EXPECT_EQ(Cell::signed_number(-0.006, 2).text(), "-0.01");
 }
 
 TEST_F(ReportTest, ComparesTwoExperimentsLabelByLabel) {
