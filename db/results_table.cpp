@@ -288,7 +288,8 @@ std::string results_table(const std::filesystem::path& db, const std::string& ex
             " configurations; all: tenfold query \"SELECT * FROM leaderboard\"\n";
   text +=
       "\n  mean ± sd over the folds; change: paired by fold, with the 95 % interval of the corrected resampled t\n"
-      "  (Nadeau and Bengio 2003); none below 3 folds or without spread. Entropy and diversity: first -> last pass.";
+      "  (Nadeau and Bengio 2003); none below 3 folds or without spread.\n"
+      "  Entropy and diversity: first -> last pass.";
   if (results.size() > 1) text += " * best mean after.";
   return text + "\n";
 }
