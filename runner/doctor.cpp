@@ -197,16 +197,17 @@ Finding examine_mpi() {
     return {"MPI", Health::missing, mpirun->string() + " is not Open MPI: " + name,
             "apt-get install openmpi-bin, and put its mpirun first in PATH"};
   }
-  const ProbeResult start =
-      probe(*mpirun, {"-n", "2", "--oversubscribe", (program_folder() / "tenfold").string(), "mpi-check"},
-            {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
+  const ProbeResult start = probe(
+      *mpirun,
+      {"-n", "2", "--oversubscribe", "--mca", "plm", "isolated", (program_folder() / "tenfold").string(), "mpi-check"},
+      {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"});
   if (!start.succeeded || start.output.find("2 ranks met") == std::string::npos) {
     std::string said = start.output.substr(0, 300);
     for (char& c : said) {
       if (c == '\n') c = ' ';
     }
     return {"MPI", Health::missing, name + ", but two ranks did not start: " + start.end + ": " + said,
-            "try: mpirun -n 2 --oversubscribe hostname"};
+            "try: mpirun -n 2 --oversubscribe --mca plm isolated hostname"};
   }
   return {"MPI", Health::ok, name + "; two ranks met in " + decimal(start.wall_s, "s"), ""};
 }

@@ -88,6 +88,7 @@ ChildProcess start_mpirun(const RankOptions& options, const std::filesystem::pat
     arguments.insert(arguments.end(), {"--mca", name, value});
   };
   if (!several_hosts()) {
+    mca("plm", "isolated");  // else mpirun wants ssh, which a container may lack, though it starts nothing elsewhere
     mca("pml", "ob1");
     mca("btl", "self,vader,tcp");
     mca("btl_vader_single_copy_mechanism", "none");  // containers forbid it, and warn
