@@ -32,7 +32,9 @@ class RealRun : public testing::Test {
 
 TEST_F(RealRun, OneTwoAndFourSlotsGiveTheSameBits) {
   for (const int slots : {1, 2, 4}) {
-    const Finished finished = work_.tenfold(run(std::to_string(slots) + ".db", slots));
+    // Long enough that the second trainer is up before the first has done it all.
+    const std::vector<std::string> longer{"--set", "train.epochs=200", "--set", "ttt.steps=150"};
+    const Finished finished = work_.tenfold(run(std::to_string(slots) + ".db", slots, longer));
     ASSERT_EQ(finished.exit_code, 0) << finished.output;
     EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
   }
