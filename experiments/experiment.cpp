@@ -10,6 +10,7 @@
 #include "experiments/contradictions.h"
 #include "experiments/document.h"
 #include "experiments/error.h"
+#include "experiments/ignored_keys.h"
 #include "experiments/problems.h"
 #include "experiments/spec_access.h"
 #include "experiments/sweep.h"
@@ -43,6 +44,31 @@ std::string read_text(const std::filesystem::path& file) {
   return text;  // parse_yaml refuses what is longer than the bound
 }
 
+// As written where that exists, else beside the experiment file: so an experiment runs from any folder.
+void find_beside(const std::filesystem::path& folder, std::string& file) {
+  if (file.empty() || std::filesystem::path(file).is_absolute()) return;
+  std::error_code ignored;
+  if (std::filesystem::exists(file, ignored)) return;
+  const std::filesystem::path beside = folder / file;
+  if (std::filesystem::exists(beside, ignored)) file = beside.string();
+}
+
+void find_files(const std::string& experiment_file, DatasetSpec& dataset) {
+  const std::filesystem::path folder = std::filesystem::path(experiment_file).parent_path();
+  for (std::string* file : {&dataset.path, &dataset.labels, &dataset.groups}) find_beside(folder, *file);
+}
+
+// What `key` stands for in the file, or null.
+const Node* find_value(const Node& root, std::string_view key) {
+  const Node* node = &root;
+  while (node != nullptr && !key.empty()) {
+    const std::size_t dot = key.find('.');
+    node = node->is_map() ? node->find(key.substr(0, dot)) : nullptr;
+    key = dot == std::string_view::npos ? std::string_view() : key.substr(dot + 1);
+  }
+  return node != nullptr && !node->is_null() ? node : nullptr;
+}
+
 std::string value_key(std::string_view key, std::string_view text) {
   std::string out(key);
   out += '\n';
@@ -59,10 +85,13 @@ struct Experiment::Sources {
   std::unordered_map<std::string, Node> values;  // of the sweep, by value_key
 
   Mark locate(const Configuration* configuration, std::string_view key) const;
+  bool overridden(std::string_view key) const;  // by --set
+  bool given(const Configuration& configuration, std::string_view key) const;
   void read_file(std::string_view text, const std::string& file_name);
   void read_overrides(const std::vector<std::string>& texts);
   void check_name(const std::string& file_name);
   void check_configurations(const Experiment& experiment);
+  void check_ignored_keys(const std::vector<std::set<std::string>>& kinds);
 };
 
 Mark Experiment::Sources::locate(const Configuration* configuration, std::string_view key) const {
@@ -89,6 +118,21 @@ Mark Experiment::Sources::locate(const Configuration* configuration, std::string
     node = found;
   }
   return mark;
+}
+
+bool Experiment::Sources::overridden(std::string_view key) const {
+  return std::any_of(overrides.begin(), overrides.end(), [&](const Override& one) {
+    const auto keys = plain_keys(one.key, one.value);
+    return std::any_of(keys.begin(), keys.end(), [&](const std::string& k) { return related(k, key); });
+  });
+}
+
+bool Experiment::Sources::given(const Configuration& configuration, std::string_view key) const {
+  if (overridden(key) || find_value(root, key) != nullptr) return true;
+  return std::any_of(configuration.parameters.begin(), configuration.parameters.end(), [&](const auto& parameter) {
+    const auto keys = plain_keys(parameter.first, values.at(value_key(parameter.first, parameter.second)));
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
+  });
 }
 
 void Experiment::Sources::read_file(std::string_view text, const std::string& file_name) {
@@ -178,9 +222,12 @@ void Experiment::Sources::check_configurations(const Experiment& experiment) {
     std::string label;
   };
   std::map<std::pair<Mark, std::string>, Finding> findings;
+  std::vector<std::set<std::string>> kinds(kind_bound_keys().size());  // that the sweep takes, by bound key
   for (std::size_t i = 0; i < experiment.configurations_.size() && findings.size() < 100; ++i) {
     const Configuration& configuration = experiment.configurations_[i];
-    report_contradictions(experiment.resolve(i), [&](std::string_view key, std::string message) {
+    const ExperimentSpec spec = experiment.resolve(i);
+    for (std::size_t b = 0; b < kinds.size(); ++b) kinds[b].insert(kind_bound_keys()[b].kind_of(spec));
+    report_contradictions(spec, [&](std::string_view key, std::string message) {
       Finding& finding = findings[{locate(&configuration, key), std::move(message)}];
       if (finding.count++ == 0) finding.label = configuration.label;
     });
@@ -188,6 +235,23 @@ void Experiment::Sources::check_configurations(const Experiment& experiment) {
   for (const auto& [what, finding] : findings) {
     const bool all = finding.count == experiment.configurations_.size();
     problems.add(what.first, what.second + (all ? "" : " (configuration " + quote(finding.label) + ")"));
+  }
+  check_ignored_keys(kinds);
+}
+
+// A key that no configuration reads. Where --set chose the kind, what the file says for the other kind stays allowed.
+void Experiment::Sources::check_ignored_keys(const std::vector<std::set<std::string>>& kinds) {
+  for (std::size_t b = 0; b < kinds.size(); ++b) {
+    const KindBoundKey& bound = kind_bound_keys()[b];
+    if (find_value(root, bound.key) == nullptr && !overridden(bound.key)) continue;
+    if (overridden(bound.kind_key) && !overridden(bound.key)) continue;
+    const auto reads = [&](const std::string& kind) {
+      return kind.empty() || std::find(bound.kinds.begin(), bound.kinds.end(), kind) != bound.kinds.end();
+    };
+    if (kinds[b].empty() || std::any_of(kinds[b].begin(), kinds[b].end(), reads)) continue;
+    const std::string key(bound.key), kind_key(bound.kind_key);
+    problems.add(locate(nullptr, key), key + " means nothing where " + kind_key + " is " + *kinds[b].begin() +
+                                           ": take it out (it is for " + join(bound.kinds) + ")");
   }
 }
 
@@ -229,6 +293,7 @@ Experiment Experiment::parse(const std::string& text, const std::string& file_na
   sources->problems.throw_if_any();
   experiment.base_ = sources->unresolved;
   resolve_method_defaults(experiment.base_);
+  find_files(file_name, experiment.base_.dataset);
   return experiment;
 }
 
@@ -238,11 +303,30 @@ ExperimentSpec Experiment::resolve(std::size_t configuration) const {
   for (const auto& [key, text] : configurations_.at(configuration).parameters)
     set_field(spec, key, sources_->values.at(value_key(key, text)), none);
   resolve_method_defaults(spec);
+  find_files(file_, spec.dataset);
   return spec;
 }
 
 std::string Experiment::where(std::size_t configuration, std::string_view key) const {
   return sources_->problems.where(sources_->locate(&configurations_.at(configuration), key));
+}
+
+bool Experiment::gives(std::size_t configuration, std::string_view key) const {
+  return sources_->given(configurations_.at(configuration), key);
+}
+
+std::string Experiment::placed(std::size_t configuration, const std::string& message) const {
+  std::string key = message.substr(0, message.find(':'));
+  if (find_field(key) == nullptr) {
+    // A file that cannot be read: the key that names it.
+    const DatasetSpec dataset = resolve(configuration).dataset;
+    key.clear();
+    for (const auto& [name, file] : {std::pair{"dataset.path", dataset.path},
+                                     {"dataset.labels", dataset.labels},
+                                     {"dataset.groups", dataset.groups}})
+      if (key.empty() && !file.empty() && message.starts_with(file + ": ")) key = name;
+  }
+  return key.empty() ? message : where(configuration, key) + ": " + message;
 }
 
 }  // namespace tenfold

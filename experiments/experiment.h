@@ -35,10 +35,15 @@ class Experiment {
   const std::string& file() const { return file_; }
   const ExperimentSpec& base() const { return base_; }  // without the sweep, defaults resolved
   const std::vector<Configuration>& configurations() const { return configurations_; }
-  // The whole specification of one configuration, method defaults filled in.
+  // The whole specification of one configuration: method defaults filled in, and the dataset's files found (a relative
+  // path is looked for in the current folder, then beside the experiment file).
   ExperimentSpec resolve(std::size_t configuration) const;
   // Where the value of `key` comes from, for messages: "file:line:column" or "--set key=value".
   std::string where(std::size_t configuration, std::string_view key) const;
+  // Whether the file, its sweep or --set gives `key`, or it is a default.
+  bool gives(std::size_t configuration, std::string_view key) const;
+  // A message that begins with a key ("folds.k: ...") or a data file of the experiment, with its place before it.
+  std::string placed(std::size_t configuration, const std::string& message) const;
 
  private:
   struct Sources;  // the file's tree with its marks, and the values of the sweep

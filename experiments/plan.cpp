@@ -80,13 +80,13 @@ class DataChecks {
       add(configuration, "folds", "nothing is left to train on in " + name(train));
     else if (spec.train.batch_size > train.train_n)
       add(configuration, "train.batch_size",
-          "train.batch_size is " + std::to_string(spec.train.batch_size) + ", more than the " +
+          value(configuration, "train.batch_size", spec.train.batch_size) + ", more than the " +
               std::to_string(train.train_n) + " training samples of " + name(train) + ": give a smaller one");
     if (test.test_n < 1) add(configuration, "folds", "no sample is held out in " + name(test));
     const std::int64_t query = adaptation_set_size(spec, test.test_n);
     if (spec.ttt.method != "source" && test.test_n > 0 && *spec.ttt.batch_size > query)
       add(configuration, "ttt.batch_size",
-          "ttt.batch_size is " + std::to_string(*spec.ttt.batch_size) + ", more than the " + std::to_string(query) +
+          value(configuration, "ttt.batch_size", *spec.ttt.batch_size) + ", more than the " + std::to_string(query) +
               " samples that " + name(test) + " adapts on: give a smaller one");
     if (spec.folds.validation > 0 && validation.validation_n < 1)
       add(configuration, "folds.validation", "folds.validation leaves no validation sample in " + name(validation));
@@ -117,6 +117,11 @@ class DataChecks {
   static std::string name(const SplitSummary& split) {
     return "fold " + std::to_string(split.fold) + " of repeat " + std::to_string(split.repeat);
   }
+  // Who never wrote the key is told where its value comes from.
+  std::string value(std::int32_t configuration, const std::string& key, int number) const {
+    return key + " is " + std::to_string(number) +
+           (experiment_.gives(static_cast<std::size_t>(configuration), key) ? "" : " (the default)");
+  }
   void add(std::int32_t configuration, std::string_view key, const std::string& message) {
     problems_.insert(experiment_.where(static_cast<std::size_t>(configuration), key) + ": " + message);
   }
@@ -141,6 +146,16 @@ void check_distinct(const Plan& plan, DataChecks& checks) {
       checks.check_same(trial(order[i - 1]).configuration, trial(order[i]).configuration);
 }
 
+// What the data refuse, with the place of the key or file that it is about.
+std::int32_t find_dataset(const Experiment& experiment, std::int32_t configuration, const ExperimentSpec& spec,
+                          DatasetTable& datasets) {
+  try {
+    return datasets.find(spec);
+  } catch (const Error& error) {
+    throw Error(error.kind(), experiment.placed(static_cast<std::size_t>(configuration), error.what()));
+  }
+}
+
 }  // namespace
 
 Plan make_plan(const Experiment& experiment, const DatasetSummariser& summarise, bool share_fits) {
@@ -154,7 +169,7 @@ Plan make_plan(const Experiment& experiment, const DatasetSummariser& summarise,
   std::map<std::pair<Digest, std::int32_t>, std::int32_t> first_fit;
   for (std::int32_t configuration = 0; configuration < count; ++configuration) {
     const ExperimentSpec spec = experiment.resolve(static_cast<std::size_t>(configuration));
-    const std::int32_t dataset = datasets.find(spec);
+    const std::int32_t dataset = find_dataset(experiment, configuration, spec, datasets);
     plan.dataset_of.push_back(dataset);
     const DatasetSummary& data = plan.datasets[static_cast<std::size_t>(dataset)];
     checks.check(configuration, spec, data);

@@ -29,6 +29,9 @@ class SweepReader {
       problems_.add(node.mark, "sweep wants dotted keys with lists of values, such as ttt.lr: [1e-4, 3e-4]");
       return std::move(sweep_);
     }
+    if (node.keys.empty())
+      problems_.add(node.mark,
+                    "sweep is empty: give it keys with lists of values, such as ttt.lr: [1e-4, 3e-4], or leave it out");
     for (std::size_t i = 0; i < node.keys.size() && !problems_.full(); ++i) {
       const NodeKey& key = node.keys[i];
       if (key.text == "include")

@@ -84,6 +84,24 @@ TEST(Plan, WhatOnlyTheDataCanTell) {
   // A swept value is blamed where it stands.
   const Experiment swept = parsed("dataset: digits\nsweep:\n  train.batch_size: [32, 4000]\n");
   EXPECT_THAT(plan_refusal(swept), ::testing::StartsWith("x.yaml:3:26: train.batch_size is 4000"));
+  // Nobody wrote the value that does not fit.
+  EXPECT_THAT(plan_refusal(parsed("dataset: digits\nfolds: {k: 40}\n")),
+              ::testing::StartsWith("x.yaml:1:1: ttt.batch_size is 64 (the default), more than the 44 samples"));
+}
+
+TEST(Plan, WhatTheDataRefuseHasItsPlace) {
+  const auto refused_with = [](const char* message) {
+    return [message](const ExperimentSpec&) -> DatasetSummary { throw Error(ErrorKind::data, message); };
+  };
+  const Experiment file = parsed("dataset: {kind: csv, path: a.csv, label_column: y}\nfolds: {k: 500}\n");
+  EXPECT_EQ(plan_refusal(file, refused_with("folds.k: 500 folds cannot be made")),
+            "x.yaml:2:12: folds.k: 500 folds cannot be made");
+  EXPECT_EQ(plan_refusal(file, refused_with("a.csv: cannot be opened")), "x.yaml:1:28: a.csv: cannot be opened");
+  EXPECT_EQ(plan_refusal(file, refused_with("a.csv:7: column 'b' has no value")), "a.csv:7: column 'b' has no value");
+  EXPECT_EQ(plan_refusal(file, refused_with("no memory")), "no memory");
+  const Experiment swept = parsed("dataset: {kind: csv, label_column: y}\nsweep: {dataset.path: [a.csv, b.csv]}\n");
+  EXPECT_EQ(plan_refusal(swept, refused_with("b.csv: cannot be opened")), "b.csv: cannot be opened");
+  EXPECT_EQ(plan_refusal(swept, refused_with("a.csv: cannot be opened")), "x.yaml:2:24: a.csv: cannot be opened");
 }
 
 TEST(Plan, AnAxisWithoutEffectIsRefused) {

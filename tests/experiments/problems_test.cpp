@@ -117,6 +117,33 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{"dataset: digits\nsweep: {seed: [1, 2], ttt.lr: [a]}",
                 "x.yaml:2:32: ttt.lr wants a number, not \"a\""}));
 
+INSTANTIATE_TEST_SUITE_P(
+    WhatNoConfigurationReads, RefusedFiles,
+    ::testing::Values(
+        Refused{"dataset: {kind: digits, separation: 3}",
+                "x.yaml:1:37: dataset.separation means nothing where dataset.kind is digits: take it out (it is for "
+                "synthetic)"},
+        Refused{"dataset: {kind: synthetic, path: x.csv}", "it is for csv, npy, npz, idx"},
+        Refused{"dataset: digits\nmodel: {channels: [8]}",
+                "x.yaml:2:19: model.channels means nothing where model.kind"},
+        Refused{"dataset: {kind: synthetic, group_count: 4}\nfolds: {kind: leave_one_group_out, k: 7}",
+                "x.yaml:2:39: folds.k means nothing"},
+        Refused{"dataset: digits\ntrain: {optimizer: {kind: adamw, momentum: 0.5}}", "it is for sgd"},
+        Refused{"dataset: digits\nttt: {method: tent, adaptive_weight: true}", "it is for entropy_diversity"},
+        Refused{"dataset: digits\nmodel: {channels: [8]}\nsweep: {ttt.lr: [1, 2]}", "x.yaml:2:19: model.channels"}));
+
+TEST(Problems, WhatSomeConfigurationReadsMayBeGiven) {
+  EXPECT_EQ(refusal("dataset: digits\nmodel: {channels: [8]}\nsweep: {model.kind: [mlp, cnn]}"), "");
+  EXPECT_EQ(refusal("dataset: digits\nttt: {diversity_weight: 0.2}\nsweep: {include: [{ttt.method: source}, "
+                    "{ttt.lr: 1}]}"),
+            "");
+  // Another kind for one call: the file need not be changed for it.
+  EXPECT_EQ(refusal("dataset: digits\nttt: {diversity_weight: 0.2}", {"ttt.method=source"}), "");
+  EXPECT_EQ(refusal("dataset: digits\nttt: {diversity_weight: 0.2}", {"ttt=source"}), "");
+  EXPECT_THAT(refusal("dataset: digits", {"ttt.method=source", "ttt.diversity_weight=0.2"}),
+              ::testing::StartsWith("--set ttt.diversity_weight=0.2: ttt.diversity_weight means nothing"));
+}
+
 TEST(Problems, OverridesAreNamedByTheirOption) {
   const std::string digits = "dataset: digits\n";
   EXPECT_EQ(refusal(digits, {"ttt.lr=abc"}), "--set ttt.lr=abc: ttt.lr wants a number, not \"abc\"");

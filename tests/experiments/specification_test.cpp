@@ -1,9 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -123,6 +126,24 @@ TEST(Specification, ShortForms) {
   EXPECT_EQ(spec.ttt.clip_norm, 0.0);
   EXPECT_EQ(spec.ttt.parameters->at(0), "layers:[0,-1]");
   EXPECT_EQ(spec.metrics, std::vector<std::string>{"accuracy"});
+}
+
+TEST(Specification, DataFilesAreFoundBesideTheExperimentFile) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / ("tenfold-beside-" + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder / "data");
+  std::ofstream(folder / "data/a.csv") << "x,y\n";
+  std::ofstream(folder / "x.yaml") << "dataset: {kind: csv, path: data/a.csv, label_column: y}\n"
+                                      "sweep: {dataset.path: [data/a.csv, data/none.csv]}\n";
+  const Experiment experiment = Experiment::load(folder / "x.yaml");
+  EXPECT_EQ(experiment.resolve(0).dataset.path, (folder / "data/a.csv").string());
+  EXPECT_EQ(experiment.base().dataset.path, (folder / "data/a.csv").string());
+  EXPECT_EQ(experiment.resolve(1).dataset.path, "data/none.csv");  // nowhere: named as it was written
+  // What is there under the name as written is taken: here this file itself, by an absolute path.
+  const std::string absolute = (folder / "x.yaml").string();
+  EXPECT_EQ(Experiment::load(folder / "x.yaml", {"sweep=null", "dataset.path=" + absolute}).base().dataset.path,
+            absolute);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Specification, MethodDefaultsAreIdempotent) {

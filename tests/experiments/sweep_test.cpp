@@ -21,6 +21,11 @@ TEST(Sweep, WithoutOneThereIsOneConfiguration) {
   EXPECT_EQ(experiment.name(), "x");
 }
 
+TEST(Sweep, AnEmptyOneIsRefused) {
+  EXPECT_THAT(refusal("dataset: digits\nsweep: {}\n"), ::testing::StartsWith("x.yaml:2:8: sweep is empty"));
+  EXPECT_EQ(refusal("dataset: digits\nsweep: {ttt.lr: [1, 2]}\n", {"sweep=null"}), "");
+}
+
 TEST(Sweep, GridRunsTheLastAxisFastest) {
   const Experiment experiment =
       swept("{ttt.batch_size: [32, 64], ttt.lr: [3e-5, 1e-4], ttt.parameters: [norm, [norm, \"first:1\"]]}");
