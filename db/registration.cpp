@@ -234,7 +234,10 @@ void Registration::register_folds() {
   Statement insert(db_,
                    "INSERT INTO fold(experiment, repeat, fold, split_hash, dataset, train_n, validation_n, test_n) "
                    "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING");
-  Statement find(db_, "SELECT id FROM fold WHERE experiment = ?1 AND repeat = ?2 AND fold = ?3 AND split_hash = ?4");
+  // Data that were changed have the same split where classes and groups are the same: the row is one per content.
+  Statement find(db_,
+                 "SELECT id FROM fold WHERE experiment = ?1 AND repeat = ?2 AND fold = ?3 AND split_hash = ?4 "
+                 "AND dataset = ?5");
   for (std::size_t d = 0; d < plan_.datasets.size(); ++d) {
     std::vector<RowId>& ids = fold_ids_.emplace_back();
     for (const SplitSummary& split : plan_.datasets[d].splits) {
@@ -243,8 +246,9 @@ void Registration::register_folds() {
         statement->bind(1, result_.experiment)
             .bind(2, std::int64_t{split.repeat})
             .bind(3, std::int64_t{split.fold})
-            .bind(4, hash);
-      insert.bind(5, dataset_ids_[d]).bind(6, split.train_n).bind(7, split.validation_n).bind(8, split.test_n).run();
+            .bind(4, hash)
+            .bind(5, dataset_ids_[d]);
+      insert.bind(6, split.train_n).bind(7, split.validation_n).bind(8, split.test_n).run();
       find.next();
       ids.push_back(find.integer(0));
       find.reset();

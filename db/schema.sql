@@ -64,7 +64,7 @@ CREATE TABLE fold(
   train_n INTEGER,
   validation_n INTEGER,
   test_n INTEGER,
-  UNIQUE (experiment, repeat, fold, split_hash)
+  UNIQUE (experiment, repeat, fold, split_hash, dataset)
 ) STRICT;
 
 CREATE TABLE fit(

@@ -64,6 +64,26 @@ TEST(RegistrationTest, AChangedFileIsANewRevisionThatKeepsWhatStays) {
               ElementsAre("1|1", "2|1", "3|1"));
 }
 
+TEST(RegistrationTest, ChangedDataWithTheSameSplitsHaveFoldsOfTheirOwn) {
+  TemporaryFolder folder;
+  const std::filesystem::path db = folder / "a.db";
+  const SmallExperiment before;
+  const Plan after = make_plan(before.experiment, [](const ExperimentSpec& spec) {
+    DatasetSummary summary = synthetic_summary(spec);
+    summary.fingerprint = sha256("other samples, the same labels");
+    return summary;
+  });
+  Store store = Store::open(db);
+  store.register_plan(before.experiment, before.plan);
+  const RegisteredPlan second = store.register_plan(before.experiment, after);
+  EXPECT_EQ(second.new_configurations, 2);
+  EXPECT_THAT(rows_of(db,
+                      "SELECT t.revision, d.fingerprint, count(*) FROM trial t JOIN fold f ON f.id = t.split "
+                      "JOIN dataset d ON d.id = f.dataset GROUP BY 1, 2 ORDER BY 1"),
+              ElementsAre("1|" + before.plan.datasets[0].fingerprint.hex() + "|6",
+                          "2|" + after.datasets[0].fingerprint.hex() + "|6"));
+}
+
 TEST(RegistrationTest, ALabelMayChangeAndTheResultsStay) {
   TemporaryFolder folder;
   const SmallExperiment one("ttt.batch_size: [8]"), grid("ttt.batch_size: [8], ttt.steps: [3]");
