@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "experiments/error.h"
@@ -12,6 +14,8 @@
 #include "trainer/checkpoint.h"
 #include "trainer/classification_metrics.h"
 #include "trainer/evaluation.h"
+#include "trainer/lane_states.h"
+#include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/pass_summary.h"
 #include "ttt/objective.h"
@@ -27,7 +31,6 @@ class AdaptArray {
  private:
   std::int64_t lane_count() const { return static_cast<std::int64_t>(lanes_.size()); }
   const TttSpec& ttt() const { return members_.front().ttt(); }  // for what is equal in the array
-  ModelState load_states();
   AdaptationState adaptation_state() { return {model_, state_, adapted_, optimizer_.get(), members_}; }
   void select_adapted();
   void resume();
@@ -38,9 +41,11 @@ class AdaptArray {
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
                        const std::int64_t* predicted) const;
   void report_online();
-  void evaluate(Phase phase, std::int64_t pass);
+  using Selection = std::function<bool(const AdaptMember&)>;
+  void evaluate(Phase phase, std::int64_t pass, const Selection& due);
+  void finish_members(std::int64_t pass);
   void checkpoint(std::int64_t pass);
-  void report_outcomes(TrialStatus status);
+  void report_outcome(std::size_t member, TrialStatus status);
   bool all_at_rest(std::int64_t pass) const;
 
   const ArrayContext& context_;
@@ -67,6 +72,7 @@ class AdaptArray {
   at::Tensor predicted_;      // (S, lanes, B) int64
   at::Tensor logits_;         // (S, lanes, B, C) before the update
   std::function<void()> replay_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   CheckpointClock clock_;
 };
 
@@ -91,7 +97,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       clock_(members_.front().base.spec.checkpoint.every_s,
              members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
   folds_.clear();
-  state_ = load_states();
+  state_ = load_lane_states(model_, members_, lane_member_, compute_.device());
   std::vector<TttSpec> specs;
   for (const std::int32_t index : lane_member_) specs.push_back(members_[static_cast<std::size_t>(index)].ttt());
   objective_ = make_objective(ttt().method, specs, compute_.device());
@@ -111,23 +117,6 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
   logits_ = at::zeros({updates_, lane_count(), batch, classes_}, options);
 }
 
-// The fits' parameters, a slice per lane.
-ModelState AdaptArray::load_states() {
-  const ModelState like = initial_state(model_.layout(), 0, 0, 0);
-  std::vector<ModelState> by_member(members_.size());
-  std::vector<ModelState> by_lane;
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    const auto& fit = members_[k].base.job.fit;
-    if (!fit) throw Error(ErrorKind::internal, "a trial was dispatched without its fit's parameters");
-    ModelState& state = by_member[k];
-    for (const at::Tensor& parameter : like.parameters) state.parameters.push_back(at::empty_like(parameter));
-    for (const at::Tensor& buffer : like.buffers) state.buffers.push_back(at::empty_like(buffer));
-    restore_state(model_, read_checkpoint(*fit), state, 0);
-  }
-  for (const std::int32_t index : lane_member_) by_lane.push_back(by_member[static_cast<std::size_t>(index)]);
-  return stack_states(by_lane, compute_.device());
-}
-
 void AdaptArray::select_adapted() {
   if (!objective_) return;
   const std::vector<bool> selected = select_parameters(model_.layout(), ttt().parameters.value());
@@ -139,9 +128,10 @@ void AdaptArray::select_adapted() {
 }
 
 void AdaptArray::resume() {
+  CheckpointReader reader;
   for (std::size_t k = 0; k < members_.size(); ++k) {
     if (!members_[k].base.job.resume) continue;
-    restore_adaptation(adaptation_state(), k);
+    restore_adaptation(adaptation_state(), k, reader);
     clock_.written(members_[k].base.job.resume->step);
   }
 }
@@ -294,37 +284,45 @@ void AdaptArray::report_online() {
 
 // before: the fit on the whole held-out fold. after: the adapted model on it, or, with `reset: batch`, every batch of
 // the adaptation set by the parameters adapted to it.
-void AdaptArray::evaluate(Phase phase, std::int64_t pass) {
+void AdaptArray::evaluate(Phase phase, std::int64_t pass, const Selection& due) {
   const bool by_batch = phase == Phase::after && resets_by_batch(members_);
-  std::vector<std::vector<std::int64_t>> rows(lanes_.size());
-  std::int32_t previous = -1;
-  for (std::size_t i = 0; i < lanes_.size(); ++i) {
-    const std::int32_t index = lane_member_[i];
-    if (!members_[static_cast<std::size_t>(index)].failure.empty()) continue;
-    if (by_batch)
-      rows[i] = lanes_[i].rows;
-    else if (index != previous)
-      rows[i] = members_[static_cast<std::size_t>(index)].all_rows;  // its first lane
-    previous = index;
+  const std::size_t parts = by_batch ? lanes_.size() / members_.size() : 1;  // of a member's samples
+  std::vector<std::vector<std::int64_t>> rows(members_.size() * parts);
+  bool any = false;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const AdaptMember& member = members_[i / parts];
+    if (!member.failure.empty() || !due(member)) continue;
+    rows[i] = by_batch ? lanes_[i].rows : member.all_rows;
+    any = true;
   }
-  const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
+  if (!any) return;
+  ModelState states = by_batch ? state_ : first_lanes(state_, static_cast<std::int64_t>(members_.size()));
+  const auto gather = [&](const auto& batch) {
     std::vector<std::int64_t> flat;
     for (const auto& list : batch) flat.insert(flat.end(), list.begin(), list.end());
     const at::Tensor indices = at::tensor(flat, at::kLong).to(compute_.device());
     return samples_.index_select(0, indices)
         .view({static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(batch.front().size()),
                samples_.size(1)});
-  });
+  };
+  const std::int64_t size = by_batch ? std::min<std::int64_t>(kEvaluationBatch, ttt().batch_size.value())
+                                     : kEvaluationBatch;  // a lane is one batch
+  const auto logits = evaluate_logits(model_, states, rows, gather, size);
   for (std::size_t k = 0; k < members_.size(); ++k) {
-    const AdaptMember& member = members_[k];
-    if (!member.failure.empty()) continue;
+    AdaptMember& member = members_[k];
+    if (!member.failure.empty() || !due(member)) continue;
     std::vector<float> values;
     std::vector<std::int64_t> labels;
-    for (std::size_t i = 0; i < lanes_.size(); ++i) {
-      if (lane_member_[i] != static_cast<std::int32_t>(k)) continue;
+    for (std::size_t i = k * parts; i < (k + 1) * parts; ++i) {
       values.insert(values.end(), logits[i].begin(), logits[i].end());
       for (const std::int64_t row : rows[i])
         labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(row - member.all_rows.front())]);
+    }
+    if (!all_finite(values)) {
+      member.failure = std::string("the ") + (phase == Phase::before ? "trained" : "adapted") +
+                       " model's predictions are not finite" +
+                       (phase == Phase::before ? "" : " after pass " + std::to_string(member.passes_done - 1));
+      continue;
     }
     const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
     const std::int64_t step =
@@ -339,19 +337,19 @@ void AdaptArray::checkpoint(std::int64_t pass) {
   clock_.written(pass);
 }
 
-void AdaptArray::report_outcomes(TrialStatus status) {
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    const AdaptMember& member = members_[k];
-    MemberOutcome outcome;
-    outcome.member = static_cast<std::int32_t>(k);
-    outcome.status = member.failure.empty() ? status : TrialStatus::failed;
-    outcome.reason = member.failure.empty() ? member.stopped : member.failure;
-    outcome.retry = member.failure.empty();
-    outcome.steps = member.passes_done;
-    outcome.wall_s = member.wall_s;
-    outcome.peak_memory_bytes = compute_.peak_memory_bytes();
-    context_.reporter.outcome(outcome);
-  }
+// Those for which `pass` was the last leave the array: measured, with their outcome. No later checkpoint counts for
+// them.
+void AdaptArray::finish_members(std::int64_t pass) {
+  const auto ends = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
+  if (std::none_of(members_.begin(), members_.end(), ends)) return;
+  evaluate(Phase::after, pass, ends);
+  share_remaining_time(members_, start_);
+  for (std::size_t k = 0; k < members_.size(); ++k)
+    if (ends(members_[k])) report_outcome(k, TrialStatus::done);
+}
+
+void AdaptArray::report_outcome(std::size_t k, TrialStatus status) {
+  report_end(context_, members_[k], k, status, members_[k].stopped, members_[k].passes_done);
 }
 
 bool AdaptArray::all_at_rest(std::int64_t pass) const {
@@ -359,10 +357,11 @@ bool AdaptArray::all_at_rest(std::int64_t pass) const {
 }
 
 void AdaptArray::run() {
-  const auto start = std::chrono::steady_clock::now();
+  const auto everyone = [](const AdaptMember&) { return true; };
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
-  if (pass == 0) evaluate(Phase::before, 0);
+  if (pass == 0) evaluate(Phase::before, 0, everyone);
   resume();
+  finish_members(pass - 1);
   tables_.clear();
   tables_.upload(masks_.tables());
   if (!all_at_rest(pass)) replay_ = compute_.repeatable([this] { compute_update(); }, counter_);
@@ -375,19 +374,20 @@ void AdaptArray::run() {
     compute_.synchronise();
     if (pass == 0) report_online();
     report_pass(pass, seconds_since(pass_start));
-    if (all_at_rest(pass + 1)) continue;
-    if (eval_every > 0 && (pass + 1) % eval_every == 0) evaluate(Phase::after, pass);
+    finish_members(pass);
+    if (all_at_rest(pass + 1)) return;
+    if (eval_every > 0 && (pass + 1) % eval_every == 0) {
+      evaluate(Phase::after, pass, [](const AdaptMember& member) { return !member.over; });
+      finish_members(pass);  // predictions that are not finite
+    }
     const bool drain = context_.reporter.drain_requested();
     if (drain || clock_.due(pass)) checkpoint(pass);
-    if (drain) return report_outcomes(TrialStatus::stopped);
+    if (!drain) continue;
+    share_remaining_time(members_, start_);
+    for (std::size_t k = 0; k < members_.size(); ++k)
+      if (!members_[k].over) report_outcome(k, TrialStatus::stopped);
+    return;
   }
-  evaluate(Phase::after, pass - 1);
-  const double rest = seconds_since(start);
-  double stepped = 0;
-  for (const AdaptMember& member : members_) stepped += member.wall_s;
-  for (AdaptMember& member : members_)
-    member.wall_s += std::max(0.0, rest - stepped) / static_cast<double>(members_.size());
-  report_outcomes(TrialStatus::done);
 }
 
 }  // namespace

@@ -46,20 +46,31 @@ StackedTensors save_adaptation(const AdaptationState& adaptation) {
   return tensors;
 }
 
-void restore_adaptation(const AdaptationState& adaptation, std::size_t index) {
+void restore_adaptation(const AdaptationState& adaptation, std::size_t index, CheckpointReader& reader) {
   AdaptMember& member = adaptation.members[index];
   const auto members = static_cast<std::int64_t>(adaptation.members.size()), k = static_cast<std::int64_t>(index);
   const CheckpointRef& ref = member.base.job.resume.value();
-  const StackedTensors saved = read_checkpoint(ref);
+  MemberTensors saved = reader.read(ref);
+  const auto batch = static_cast<std::int64_t>(member.ttt().batch_size.value());
+  const auto queries = static_cast<std::int64_t>(member.query_rows.size());
   visit_lanes(adaptation, [&](const std::string& name, const at::Tensor& lanes) {
     at::Tensor view = by_member(lanes, members);
+    const auto found = saved.tensors.find(name);
+    if (found != saved.tensors.end() && found->second.dim() == view.dim() && resets_by_batch(adaptation.members)) {
+      const std::int64_t common = std::min(found->second.size(1), view.size(1));
+      if (common * batch >= queries) {
+        found->second = found->second.narrow(1, 0, common);
+        view = view.narrow(1, 0, common);
+      }
+    }
     restore(saved, name, view, k);
   });
   at::Tensor control = at::zeros({members, kControlDoubles}, at::kDouble);
   restore(saved, "control", control, k);
   std::copy_n(control.const_data_ptr<double>() + kControlDoubles * k, kControlDoubles,
               reinterpret_cast<double*>(&member.control));
-  member.passes_done = ref.step + 1;
+  const auto finished_at = static_cast<std::int64_t>(member.control.finished_at);
+  member.passes_done = (finished_at >= 0 ? finished_at : ref.step) + 1;
 }
 
 }  // namespace tenfold

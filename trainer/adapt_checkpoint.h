@@ -20,7 +20,8 @@ struct AdaptationState {
 
 StackedTensors save_adaptation(const AdaptationState& adaptation);
 
-// Continues `member` where its job's resume checkpoint left it. Throws Error(data).
-void restore_adaptation(const AdaptationState& adaptation, std::size_t member);
+// Continues `member` where its job's resume checkpoint left it. The array that wrote it may have had more or fewer
+// lanes without samples (`reset: batch`). Throws Error(data).
+void restore_adaptation(const AdaptationState& adaptation, std::size_t member, CheckpointReader& reader);
 
 }  // namespace tenfold

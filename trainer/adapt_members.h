@@ -29,6 +29,7 @@ struct AdaptMember {
   std::string stopped;  // why a guard stopped it
   double wall_s = 0;
   std::int64_t passes_done = 0;
+  bool over = false;  // its outcome is reported
   bool at_rest(std::int64_t pass) const { return !failure.empty() || control.finished_at >= 0 || pass >= passes; }
   const TttSpec& ttt() const { return base.spec.ttt; }
 };

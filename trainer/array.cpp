@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "trainer/checkpoint.h"
 
 namespace tenfold {
@@ -110,7 +112,7 @@ void save_state(const Model& model, const ModelState& state, StackedTensors& ten
     tensors["buffer/" + layout.buffers[i].name] = state.buffers[i];
 }
 
-void restore_state(const Model& model, const StackedTensors& member, ModelState& state, std::int64_t k) {
+void restore_state(const Model& model, const MemberTensors& member, ModelState& state, std::int64_t k) {
   const ModelLayout& layout = model.layout();
   for (std::size_t i = 0; i < layout.parameters.size(); ++i)
     restore(member, "parameter/" + layout.parameters[i].name, state.parameters[i], k);

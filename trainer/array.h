@@ -71,7 +71,7 @@ DropoutTables dropout_tables(std::span<const ArrayMember> members, std::span<con
 
 // "parameter/<name>" and "buffer/<name>" of a checkpoint.
 void save_state(const Model& model, const ModelState& state, StackedTensors& tensors);
-void restore_state(const Model& model, const StackedTensors& member, ModelState& state, std::int64_t k);
+void restore_state(const Model& model, const MemberTensors& member, ModelState& state, std::int64_t k);
 
 // The samples and their order of a member's epoch: Philox of (seed, fold, epoch).
 std::vector<std::int64_t> shuffled(std::span<const std::int64_t> rows, const ExperimentSpec& spec, Purpose purpose,

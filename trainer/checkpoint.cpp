@@ -2,9 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
 
-#include "datasets/safetensors.h"
 #include "experiments/error.h"
 
 namespace tenfold {
@@ -18,7 +19,8 @@ constexpr TypeName kTypes[] = {{at::kFloat, "F32"}, {at::kDouble, "F64"}, {at::k
 
 }  // namespace
 
-CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const StackedTensors& tensors) {
+CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const StackedTensors& tensors,
+                                  const std::string& suffix) {
   std::map<std::string, at::Tensor> host;  // keeps the bytes alive
   std::map<std::string, TensorView> views;
   std::int64_t members = 0;
@@ -36,7 +38,7 @@ CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const 
   const std::filesystem::path folder = job.checkpoint_folder;
   std::filesystem::create_directories(folder);
   CheckpointNotice notice;
-  notice.path = (folder / (job.array + '-' + std::to_string(step) + ".safetensors")).string();
+  notice.path = (folder / (job.array + '-' + std::to_string(step) + suffix + ".safetensors")).string();
   notice.step = step;
   notice.sha256 =
       write_safetensors(notice.path, views, {{"format", "tenfold checkpoint 1"}, {"step", std::to_string(step)}}).hex();
@@ -45,14 +47,17 @@ CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const 
   return notice;
 }
 
-StackedTensors read_checkpoint(const CheckpointRef& ref) {
-  if (!std::filesystem::exists(ref.path)) throw Error(ErrorKind::data, ref.path + ": the checkpoint is gone");
-  if (const std::string hash = sha256_file(ref.path).hex(); hash != ref.sha256)
-    throw Error(ErrorKind::data, ref.path + ": the checkpoint is damaged (SHA-256 " + hash.substr(0, 12) +
-                                     ", recorded " + ref.sha256.substr(0, 12) + ")");
-  const SafetensorsFile file = SafetensorsFile::open(ref.path);
-  StackedTensors member;
-  for (const auto& [name, view] : file.tensors()) {
+MemberTensors CheckpointReader::read(const CheckpointRef& ref) {
+  auto found = files_.find({ref.path, ref.sha256});
+  if (found == files_.end()) {
+    if (!std::filesystem::exists(ref.path)) throw Error(ErrorKind::data, ref.path + ": the checkpoint is gone");
+    if (const std::string hash = sha256_file(ref.path).hex(); hash != ref.sha256)
+      throw Error(ErrorKind::data, ref.path + ": the checkpoint is damaged (SHA-256 " + hash.substr(0, 12) +
+                                       ", recorded " + ref.sha256.substr(0, 12) + ")");
+    found = files_.emplace(std::pair(ref.path, ref.sha256), SafetensorsFile::open(ref.path)).first;
+  }
+  MemberTensors member{ref.path, {}};
+  for (const auto& [name, view] : found->second.tensors()) {
     const TypeName* known = nullptr;
     for (const TypeName& type : kTypes)
       if (view.dtype == type.name) known = &type;
@@ -66,17 +71,18 @@ StackedTensors read_checkpoint(const CheckpointRef& ref) {
     if (slice.nbytes() != bytes) throw Error(ErrorKind::internal, ref.path + ": tensor " + name + " has an odd size");
     std::copy_n(view.data.data() + bytes * static_cast<std::size_t>(ref.array_index), bytes,
                 static_cast<std::byte*>(slice.mutable_data_ptr()));
-    member[name] = slice;
+    member.tensors[name] = slice;
   }
   return member;
 }
 
-void restore(const StackedTensors& member, const std::string& name, at::Tensor& into, std::int64_t k) {
-  const auto found = member.find(name);
-  if (found == member.end()) throw Error(ErrorKind::data, "the checkpoint has no tensor " + name);
+void restore(const MemberTensors& member, const std::string& name, at::Tensor& into, std::int64_t k) {
+  const auto found = member.tensors.find(name);
+  if (found == member.tensors.end())
+    throw Error(ErrorKind::data, member.path + ": the checkpoint has no tensor " + name);
   at::Tensor slot = into.narrow(0, k, 1);
   if (found->second.sizes() != slot.sizes() || found->second.scalar_type() != into.scalar_type())
-    throw Error(ErrorKind::data, "the checkpoint's tensor " + name + " has another shape or type");
+    throw Error(ErrorKind::data, member.path + ": the checkpoint's tensor " + name + " has another shape or type");
   at::NoGradGuard no_grad;
   slot.copy_(found->second);
 }
@@ -89,6 +95,11 @@ bool CheckpointClock::due(std::int64_t step) const {
   if (every_steps_ > 0 && step - last_step_ >= every_steps_) return true;
   const std::chrono::duration<double> since = std::chrono::steady_clock::now() - last_;
   return every_s_ > 0 && since.count() >= every_s_;
+}
+
+std::int64_t CheckpointClock::steps_until_due(std::int64_t step) const {
+  if (every_steps_ <= 0) return std::numeric_limits<std::int64_t>::max();
+  return std::max<std::int64_t>(1, last_step_ + every_steps_ - step);
 }
 
 void CheckpointClock::written(std::int64_t step) {

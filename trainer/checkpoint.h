@@ -5,8 +5,10 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "datasets/safetensors.h"
 #include "trainer/protocol.h"
 
 namespace tenfold {
@@ -14,22 +16,40 @@ namespace tenfold {
 // Tensors of an array by name, each (K, ...), float32, float64 or int64.
 using StackedTensors = std::map<std::string, at::Tensor>;
 
-// Writes them as <folder>/<array>-<step>.safetensors (durably: datasets/safetensors.h) and tells where.
-CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const StackedTensors& tensors);
+// Writes them as <folder>/<array>-<step><suffix>.safetensors (durably: datasets/safetensors.h) and tells where, for
+// members 0 .. K-1.
+CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const StackedTensors& tensors,
+                                  const std::string& suffix = "");
 
-// One member's slice of every tensor, each (1, ...). Checks the SHA-256 first. Throws Error(data): file, and what is
-// wrong with it.
-StackedTensors read_checkpoint(const CheckpointRef& ref);
+// One member's slice of every tensor, each (1, ...), and the file that it is from.
+struct MemberTensors {
+  std::string path;
+  StackedTensors tensors;
+  bool has(const std::string& name) const { return tensors.contains(name); }
+};
 
-// `into` is (K, ...); fills member k from the (1, ...) tensor called `name`. Throws Error(data) where the name is
-// missing or the shape or type is another.
-void restore(const StackedTensors& member, const std::string& name, at::Tensor& into, std::int64_t k);
+// Reads members of checkpoints. A file's SHA-256 is checked once, when its first member is read: the members of an
+// array are mostly of one file.
+class CheckpointReader {
+ public:
+  // Throws Error(data): file, and what is wrong with it.
+  MemberTensors read(const CheckpointRef& ref);
+
+ private:
+  std::map<std::pair<std::string, std::string>, SafetensorsFile> files_;  // by path and SHA-256
+};
+
+// `into` is (K, ...); fills member k from the (1, ...) tensor called `name`. Throws Error(data), naming the file, where
+// the name is missing or the shape or type is another.
+void restore(const MemberTensors& member, const std::string& name, at::Tensor& into, std::int64_t k);
 
 // When to write the next one: every_s seconds or every_steps steps, whichever comes first.
 class CheckpointClock {
  public:
   CheckpointClock(double every_s, std::int64_t every_steps, std::int64_t step);
   bool due(std::int64_t step) const;
+  // Steps from `step` on until every_steps asks for one, at least 1; a very large number where it is not given.
+  std::int64_t steps_until_due(std::int64_t step) const;
   void written(std::int64_t step);
 
  private:

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 
@@ -43,7 +44,9 @@ std::unique_ptr<Compute> make_compute(const std::string& device) {
   int number = 0;
   constexpr std::string_view kPrefix = "cuda:";
   const char* last = device.data() + device.size();
-  if (!device.starts_with(kPrefix) || std::from_chars(device.data() + kPrefix.size(), last, number).ptr != last)
+  const char* first = device.data() + std::min(kPrefix.size(), device.size());
+  const auto [end, error] = std::from_chars(first, last, number);
+  if (!device.starts_with(kPrefix) || error != std::errc() || end != last)
     throw Error(ErrorKind::config, "no device is called '" + device + "': it is cpu or cuda:N");
   return make_cuda_compute(number);
 }

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "experiments/metric.h"
@@ -11,8 +13,10 @@
 #include "trainer/checkpoint.h"
 #include "trainer/classification_metrics.h"
 #include "trainer/evaluation.h"
+#include "trainer/fit_checkpoint.h"
 #include "trainer/fit_member.h"
 #include "trainer/layers.h"
+#include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
 
@@ -30,6 +34,7 @@ class FitArray {
  private:
   std::int64_t members() const { return static_cast<std::int64_t>(members_.size()); }
   FitMember& member(std::int64_t k) { return members_[static_cast<std::size_t>(k)]; }
+  FitState fit_state() { return {model_, state_, optimizer_, best_parameters_, best_buffers_, members_}; }
   void resume();
   void compute_step();
   at::Tensor gather(const at::Tensor& indices) const;
@@ -37,10 +42,14 @@ class FitArray {
   void fill_tables(std::int64_t steps);
   std::int64_t replay_block(std::int64_t steps);
   void report_block(std::int64_t steps, double wall_s);
-  void evaluate(bool last);
+  using Selection = std::function<bool(const FitMember&)>;
+  void evaluate(Phase phase, const Selection& due);
+  void evaluate_validation();
   void look_at_validation(FitMember& member, double loss, std::int64_t k);
-  void checkpoint(bool last);
-  void report_outcomes(TrialStatus status);
+  void finish_members();
+  void checkpoint();
+  void checkpoint_trained(const std::vector<std::int64_t>& finished);
+  void report_outcome(std::int64_t k, TrialStatus status);
   bool all_at_rest() const;
 
   const ArrayContext& context_;
@@ -62,6 +71,8 @@ class FitArray {
   at::Tensor metrics_;  // (T, K, kMetricColumns)
   std::function<void()> replay_;
   std::int64_t step_ = 0;  // updates done
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  Progress progress_;
   CheckpointClock clock_;
 };
 
@@ -104,25 +115,12 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
 }
 
 void FitArray::resume() {
+  CheckpointReader reader;
   for (std::int64_t k = 0; k < members(); ++k) {
-    FitMember& fit = member(k);
-    if (!fit.base.job.resume) continue;
-    const StackedTensors saved = read_checkpoint(*fit.base.job.resume);
-    restore_state(model_, saved, state_, k);
-    const auto& parameters = model_.layout().parameters;
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      restore(saved, "moment1/" + parameters[i].name, optimizer_.moment1()[i], k);
-      if (!optimizer_.moment2().empty()) restore(saved, "moment2/" + parameters[i].name, optimizer_.moment2()[i], k);
-      if (keeps_best_) restore(saved, "best/" + parameters[i].name, best_parameters_[i], k);
-    }
-    if (keeps_best_)
-      for (std::size_t i = 0; i < best_buffers_.size(); ++i)
-        restore(saved, "best/" + model_.layout().buffers[i].name, best_buffers_[i], k);
-    restore(saved, "applied", optimizer_.applied(), k);
-    at::Tensor progression = at::zeros({members(), 7}, at::kDouble);
-    restore(saved, "progression", progression, k);
-    std::copy_n(progression.const_data_ptr<double>() + 7 * k, 7, reinterpret_cast<double*>(&fit.progression));
-    step_ = fit.base.job.resume->step;
+    const auto& resume = member(k).base.job.resume;
+    if (!resume) continue;
+    restore_fit(fit_state(), k, reader);
+    step_ = resume->step;
   }
   clock_.written(step_);
 }
@@ -155,7 +153,7 @@ void FitArray::compute_step() {
 
 // Steps until the next one that the host must look at.
 std::int64_t FitArray::block_length() const {
-  std::int64_t length = kStepBlock;
+  std::int64_t length = std::min(kStepBlock, clock_.steps_until_due(step_));
   for (const FitMember& fit : members_) {
     if (fit.at_rest(step_)) continue;
     length = std::min(length, fit.total_updates - step_);
@@ -197,9 +195,8 @@ std::int64_t FitArray::replay_block(std::int64_t steps) {
   for (std::int64_t t = 0; t < steps; ++t) {
     if (looks_every_step) {
       if (context_.reporter.drain_requested()) return t;
-      Progress progress;
-      progress.step = step_ + t;
-      context_.reporter.progress(progress);
+      progress_.step = step_ + t;
+      context_.reporter.progress(progress_);
     }
     replay_();
   }
@@ -210,8 +207,8 @@ std::int64_t FitArray::replay_block(std::int64_t steps) {
 void FitArray::report_block(std::int64_t steps, double wall_s) {
   const at::Tensor host = metrics_.narrow(0, 0, steps).cpu();
   const float* values = host.const_data_ptr<float>();
-  std::int64_t updates = 0;
-  Progress progress;
+  std::int64_t updates = 0, reporting = 0;
+  double losses = 0;
   for (std::int64_t k = 0; k < members(); ++k) {
     FitMember& fit = member(k);
     std::vector<TrainStepRow> rows;
@@ -226,57 +223,80 @@ void FitArray::report_block(std::int64_t steps, double wall_s) {
       row.wall_s = wall_s / static_cast<double>(steps * members());
       fit.wall_s += row.wall_s;
       rows.push_back(row);
-      progress.total = row.loss;
-      if (!std::isfinite(row.loss) || !std::isfinite(row.grad_norm))
-        fit.failure = std::string("the training ") + (std::isfinite(row.loss) ? "gradient" : "loss") + " became " +
-                      (std::isnan(row.loss) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
+      const bool finite_loss = std::isfinite(row.loss);
+      if (finite_loss && std::isfinite(row.grad_norm)) continue;
+      const double culprit = finite_loss ? row.grad_norm : row.loss;
+      fit.failure = std::string("the training ") + (finite_loss ? "gradient" : "loss") + " became " +
+                    (std::isnan(culprit) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
+      fit.failed_at = row.step;
     }
+    if (rows.empty()) continue;
     updates += static_cast<std::int64_t>(rows.size());
-    if (!rows.empty()) context_.reporter.rows(static_cast<std::uint32_t>(k), rows);
+    losses += rows.back().loss;
+    reporting += 1;
+    context_.reporter.rows(static_cast<std::uint32_t>(k), rows);
   }
-  progress.step = step_ + steps;
-  for (const FitMember& fit : members_) progress.steps = std::max(progress.steps, fit.total_updates);
-  progress.updates_per_s = wall_s > 0 ? static_cast<double>(updates) / wall_s : 0;
-  progress.entropy = progress.diversity = std::numeric_limits<double>::quiet_NaN();
-  context_.reporter.progress(progress);
+  progress_.step = step_ + steps;
+  progress_.total = losses / static_cast<double>(reporting);
+  progress_.updates_per_s = wall_s > 0 ? static_cast<double>(updates) / wall_s : 0;
+  context_.reporter.progress(progress_);
 }
 
-// Metrics on the validation part of those whose look is due; at the end, on the training part as well.
-void FitArray::evaluate(bool last) {
-  const auto measure = [&](Phase phase, auto part, auto due) {
-    std::vector<std::vector<std::int64_t>> rows;
-    bool any = false;
-    for (const FitMember& fit : members_) {
-      rows.push_back(due(fit) ? fit.base.fold->split.*part : std::vector<std::int64_t>{});
-      any |= !rows.back().empty();
+// Metrics on the training or the validation part of those that are due.
+void FitArray::evaluate(Phase phase, const Selection& due) {
+  std::vector<std::vector<std::int64_t>> rows;
+  bool any = false;
+  for (const FitMember& fit : members_) {
+    const Split& split = fit.base.fold->split;
+    rows.push_back(!due(fit) ? std::vector<std::int64_t>{} : phase == Phase::train ? split.train : split.validation);
+    any |= !rows.back().empty();
+  }
+  if (!any) return;
+  const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
+    std::vector<at::Tensor> indices;
+    for (const auto& list : batch) indices.push_back(at::tensor(list, at::kLong));
+    return gather(at::stack(indices).to(compute_.device()));
+  });
+  const auto all_labels = dataset_->host->labels();
+  for (std::int64_t k = 0; k < members(); ++k) {
+    const auto index = static_cast<std::size_t>(k);
+    if (rows[index].empty()) continue;
+    FitMember& fit = members_[index];
+    if (phase == Phase::train && !all_finite(logits[index])) {
+      fit.failed_at = fit.updates_done(step_);
+      fit.failure = "the trained model's predictions are not finite after update " + std::to_string(fit.failed_at);
+      continue;
     }
-    if (!any) return;
-    const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
-      std::vector<at::Tensor> indices;
-      for (const auto& list : batch) indices.push_back(at::tensor(list, at::kLong));
-      return gather(at::stack(indices).to(compute_.device()));
-    });
-    const auto all_labels = dataset_->host->labels();
-    for (std::int64_t k = 0; k < members(); ++k) {
-      const auto index = static_cast<std::size_t>(k);
-      if (rows[index].empty()) continue;
-      std::vector<std::int64_t> labels;
-      for (const std::int64_t row : rows[index]) labels.push_back(all_labels[static_cast<std::size_t>(row)]);
-      FitMember& fit = members_[index];
-      const std::int64_t at = fit.progression.finished_at >= 0 ? static_cast<std::int64_t>(fit.progression.finished_at)
-                                                               : std::min(step_, fit.total_updates);
-      const std::vector<std::string> names = {"accuracy", "nll"};
-      const Predictions predictions{logits[index], labels, dataset_->host->classes()};
-      const auto metrics = classification_metrics(predictions, names, phase, at);
-      context_.reporter.rows(static_cast<std::uint32_t>(k), metrics);
-      if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
-    }
-  };
-  if (last) return measure(Phase::train, &Split::train, [](const FitMember& fit) { return fit.failure.empty(); });
-  measure(Phase::validation, &Split::validation, [&](const FitMember& fit) {
-    return fit.failure.empty() && fit.progression.finished_at < 0 && step_ <= fit.total_updates &&
+    std::vector<std::int64_t> labels;
+    for (const std::int64_t row : rows[index]) labels.push_back(all_labels[static_cast<std::size_t>(row)]);
+    const std::vector<std::string> names = {"accuracy", "nll"};
+    const Predictions predictions{logits[index], labels, dataset_->host->classes()};
+    const auto metrics = classification_metrics(predictions, names, phase, fit.updates_done(step_));
+    context_.reporter.rows(static_cast<std::uint32_t>(k), metrics);
+    if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
+  }
+}
+
+void FitArray::evaluate_validation() {
+  evaluate(Phase::validation, [&](const FitMember& fit) {
+    return !fit.over && fit.failure.empty() && fit.progression.finished_at < 0 && step_ <= fit.total_updates &&
            (step_ % fit.eval_every == 0 || step_ == fit.total_updates);
   });
+}
+
+// Those that have come to rest leave the array: their parameters, their rows and their outcome are final, and no later
+// checkpoint counts for them.
+void FitArray::finish_members() {
+  const auto ends = [&](const FitMember& fit) { return !fit.over && fit.at_rest(step_); };
+  if (std::none_of(members_.begin(), members_.end(), ends)) return;
+  evaluate(Phase::train, [&](const FitMember& fit) { return ends(fit) && fit.failure.empty() && !fit.complete; });
+  share_remaining_time(members_, start_);
+  std::vector<std::int64_t> trained;
+  for (std::int64_t k = 0; k < members(); ++k)
+    if (ends(member(k)) && member(k).failure.empty() && !member(k).complete) trained.push_back(k);
+  if (!trained.empty()) checkpoint_trained(trained);
+  for (std::int64_t k = 0; k < members(); ++k)
+    if (ends(member(k))) report_outcome(k, TrialStatus::done);
 }
 
 void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
@@ -303,46 +323,21 @@ void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
   copy_member(state_.buffers, best_buffers_);
 }
 
-void FitArray::checkpoint(bool last) {
-  StackedTensors tensors;
-  save_state(model_, state_, tensors);
-  if (!last) {
-    const auto& layout = model_.layout();
-    for (std::size_t i = 0; i < layout.parameters.size(); ++i) {
-      const std::string& name = layout.parameters[i].name;
-      tensors["moment1/" + name] = optimizer_.moment1()[i];
-      if (!optimizer_.moment2().empty()) tensors["moment2/" + name] = optimizer_.moment2()[i];
-      if (keeps_best_) tensors["best/" + name] = best_parameters_[i];
-    }
-    if (keeps_best_)
-      for (std::size_t i = 0; i < best_buffers_.size(); ++i)
-        tensors["best/" + layout.buffers[i].name] = best_buffers_[i];
-    tensors["applied"] = optimizer_.applied();
-    at::Tensor progression = at::empty({members(), 7}, at::kDouble);
-    for (std::int64_t k = 0; k < members(); ++k)
-      std::copy_n(reinterpret_cast<const double*>(&member(k).progression), 7,
-                  progression.mutable_data_ptr<double>() + 7 * k);
-    tensors["progression"] = progression;
-  }
-  CheckpointNotice notice = write_checkpoint(context_.job, step_, tensors);
-  notice.last = last;
-  context_.reporter.checkpoint(notice);
+void FitArray::checkpoint() {
+  context_.reporter.checkpoint(write_checkpoint(context_.job, step_, save_fit(fit_state())));
   clock_.written(step_);
 }
 
-void FitArray::report_outcomes(TrialStatus status) {
-  for (std::int64_t k = 0; k < members(); ++k) {
-    const FitMember& fit = member(k);
-    MemberOutcome outcome;
-    outcome.member = static_cast<std::int32_t>(k);
-    outcome.status = fit.failure.empty() ? status : TrialStatus::failed;
-    outcome.reason = fit.failure;
-    outcome.retry = fit.failure.empty();
-    outcome.steps = step_;
-    outcome.wall_s = fit.wall_s;
-    outcome.peak_memory_bytes = compute_.peak_memory_bytes();
-    context_.reporter.outcome(outcome);
-  }
+// What trials start from, of those that have finished.
+void FitArray::checkpoint_trained(const std::vector<std::int64_t>& finished) {
+  CheckpointNotice notice = write_checkpoint(context_.job, step_, save_trained(fit_state(), finished), "-trained");
+  notice.last = true;
+  notice.members.assign(finished.begin(), finished.end());
+  context_.reporter.checkpoint(notice);
+}
+
+void FitArray::report_outcome(std::int64_t k, TrialStatus status) {
+  report_end(context_, member(k), static_cast<std::size_t>(k), status, "", member(k).updates_done(step_));
 }
 
 bool FitArray::all_at_rest() const {
@@ -351,9 +346,12 @@ bool FitArray::all_at_rest() const {
 
 void FitArray::run() {
   resume();
+  for (const FitMember& fit : members_) progress_.steps = std::max(progress_.steps, fit.total_updates);
+  progress_.entropy = progress_.diversity = progress_.total = std::numeric_limits<double>::quiet_NaN();
+  finish_members();
   tables_.clear();
   tables_.upload(masks_.tables());
-  replay_ = compute_.repeatable([this] { compute_step(); }, counter_);
+  if (!all_at_rest()) replay_ = compute_.repeatable([this] { compute_step(); }, counter_);
   while (!all_at_rest()) {
     const std::int64_t steps = block_length();
     fill_tables(steps);
@@ -362,15 +360,18 @@ void FitArray::run() {
     if (done > 0) {
       report_block(done, seconds_since(start));
       step_ += done;
-      evaluate(false);
+      evaluate_validation();
+      finish_members();
     }
-    const bool drain = context_.reporter.drain_requested() && !all_at_rest();
-    if (drain || (clock_.due(step_) && !all_at_rest())) checkpoint(false);
-    if (drain) return report_outcomes(TrialStatus::stopped);
+    if (all_at_rest()) return;
+    const bool drain = context_.reporter.drain_requested();
+    if (drain || clock_.due(step_)) checkpoint();
+    if (!drain) continue;
+    share_remaining_time(members_, start_);
+    for (std::int64_t k = 0; k < members(); ++k)
+      if (!member(k).over) report_outcome(k, TrialStatus::stopped);
+    return;
   }
-  evaluate(true);
-  checkpoint(true);
-  report_outcomes(TrialStatus::done);
 }
 
 }  // namespace

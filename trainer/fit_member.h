@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -27,9 +28,17 @@ struct FitMember {
   std::int64_t cached_epoch = -1;
   std::vector<std::int64_t> order;  // of the cached epoch
   std::string failure;
+  std::int64_t failed_at = 0;
+  bool complete = false;  // resumed from its last checkpoint: only its outcome is missing
+  bool over = false;      // its outcome is reported
   double wall_s = 0;
   bool at_rest(std::int64_t step) const {
-    return !failure.empty() || progression.finished_at >= 0 || step >= total_updates;
+    return !failure.empty() || complete || progression.finished_at >= 0 || step >= total_updates;
+  }
+  std::int64_t updates_done(std::int64_t step) const {
+    if (!failure.empty()) return failed_at;
+    return progression.finished_at >= 0 ? static_cast<std::int64_t>(progression.finished_at)
+                                        : std::min(step, total_updates);
   }
 };
 

@@ -11,8 +11,9 @@
 namespace tenfold {
 namespace {
 
-// Prepared folds are dropped when there are more than this: a sweep over shifts makes many.
-constexpr std::size_t kMostFolds = 64;
+// Above this, what no array uses is dropped: a sweep over shifts makes many folds, one over datasets many datasets.
+constexpr std::size_t kMostFolds = 64, kMostDatasets = 4;
+constexpr std::int64_t kMostFoldBytes = std::int64_t{256} << 20;
 
 at::Tensor to_device(std::vector<float>& values, std::vector<std::int64_t> shape, at::Device device) {
   return at::from_blob(values.data(), shape, at::kFloat).clone().to(device);
@@ -22,8 +23,7 @@ at::Tensor to_device(std::vector<float>& values, std::vector<std::int64_t> shape
 
 std::shared_ptr<const DeviceDataset> FoldStore::dataset(const DatasetSpec& spec, const std::string& fingerprint,
                                                         const std::filesystem::path& cache_folder) {
-  auto& found = datasets_[fingerprint];
-  if (found) return found;
+  if (const auto found = datasets_.find(fingerprint); found != datasets_.end()) return found->second;
   const std::filesystem::path cache = cache_folder / (fingerprint + ".safetensors");
   auto host =
       std::make_shared<const Dataset>(std::filesystem::exists(cache) ? read_cached_dataset(cache) : load_dataset(spec));
@@ -43,8 +43,18 @@ std::shared_ptr<const DeviceDataset> FoldStore::dataset(const DatasetSpec& spec,
   }
   dataset.one_hot = at::eye(host->classes(), at::TensorOptions(at::kFloat).device(device_));
   dataset.host = std::move(host);
-  found = std::make_shared<const DeviceDataset>(std::move(dataset));
-  return found;
+  return datasets_[fingerprint] = std::make_shared<const DeviceDataset>(std::move(dataset));
+}
+
+void FoldStore::make_room() {
+  const auto unused = [](const auto& entry) { return entry.second.use_count() == 1; };
+  std::int64_t bytes = 0;
+  for (const auto& [key, fold] : folds_) bytes += static_cast<std::int64_t>(fold->test_samples.nbytes());
+  if (folds_.size() >= kMostFolds || bytes > kMostFoldBytes) std::erase_if(folds_, unused);
+  if (datasets_.size() <= kMostDatasets) return;
+  std::erase_if(folds_, unused);  // they hold their datasets
+  std::erase_if(datasets_, unused);
+  splits_.clear();
 }
 
 std::shared_ptr<const FoldData> FoldStore::fold(const ExperimentSpec& spec, int repeat, int fold,
@@ -55,7 +65,7 @@ std::shared_ptr<const FoldData> FoldStore::fold(const ExperimentSpec& spec, int 
   const std::string key = folds_key + json.at("dataset").dump() + std::to_string(spec.seed) + '/' +
                           std::to_string(repeat) + '/' + std::to_string(fold);
   if (const auto found = folds_.find(key); found != folds_.end()) return found->second;
-  if (folds_.size() >= kMostFolds) folds_.clear();
+  make_room();
 
   FoldData data;
   data.dataset = dataset(spec.dataset, fingerprint, cache_folder);

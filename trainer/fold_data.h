@@ -34,7 +34,7 @@ struct FoldData {
   std::vector<std::int64_t> test_labels;  // host
 };
 
-// Datasets and folds that this trainer has prepared, kept for the next array.
+// Datasets and folds that this trainer has prepared, kept for the next array while they are few and small.
 class FoldStore {
  public:
   FoldStore(at::Device device) : device_(device) {}
@@ -46,6 +46,8 @@ class FoldStore {
  private:
   std::shared_ptr<const DeviceDataset> dataset(const DatasetSpec& spec, const std::string& fingerprint,
                                                const std::filesystem::path& cache_folder);
+  void make_room();
+
   at::Device device_;
   std::map<std::string, std::shared_ptr<const DeviceDataset>> datasets_;
   std::map<std::string, std::vector<Split>> splits_;

@@ -17,7 +17,6 @@ StackedOptimizer::StackedOptimizer(const Compute& compute, bool adam, std::vecto
   arguments_.parameters = std::move(parameters);
   arguments_.applied = at::zeros({members}, options);
   arguments_.grad_norm = at::zeros({members}, options);
-  arguments_.rules = &rules_;
   static_assert(sizeof(UpdateRule) == 8 * sizeof(float));
   if (!compute.device().is_cpu())
     arguments_.device_rules = at::from_blob(rules_.data(), {members, 8}, at::kFloat).to(compute.device());
@@ -26,6 +25,7 @@ StackedOptimizer::StackedOptimizer(const Compute& compute, bool adam, std::vecto
 at::Tensor StackedOptimizer::update(const std::vector<at::Tensor>& gradients, const at::Tensor& lr,
                                     const at::Tensor& active) {
   at::NoGradGuard no_grad;
+  arguments_.rules = &rules_;  // here, so that a moved optimizer points at its own
   arguments_.gradients = gradients;
   arguments_.lr = lr;
   arguments_.active = active;

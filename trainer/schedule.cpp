@@ -19,13 +19,14 @@ double scheduled_lr(const ScheduleSpec& spec, double lr, std::int64_t step, std:
 }
 
 void PlateauState::look(const ScheduleSpec& spec, double value) {
-  if (looked == 0 || value < best - std::abs(best) * spec.threshold) {
+  const bool better = std::isfinite(value) && (looked == 0 || value < best - std::abs(best) * spec.threshold);
+  if (better) {
     best = value;
     bad = 0;
+    looked += 1;
   } else {
     bad += 1;
   }
-  looked += 1;
   if (bad > spec.patience) {
     factor *= spec.factor;
     bad = 0;

@@ -1,9 +1,11 @@
 #include "tests/trainer/array_harness.h"
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 #include "datasets/dataset.h"
 #include "experiments/metric.h"
@@ -67,9 +69,51 @@ ArrayJob Workspace::job(Stage stage, const std::vector<Case>& cases, const std::
   return job;
 }
 
-CheckpointRef newest(const Recorder& recorder, std::int64_t index) {
-  const CheckpointNotice& notice = recorder.checkpoints.back();
-  return {notice.path, index, notice.step, notice.sha256};
+CheckpointRef newest(const Recorder& recorder, std::int64_t member) {
+  for (auto notice = recorder.checkpoints.rbegin(); notice != recorder.checkpoints.rend(); ++notice)
+    for (std::size_t i = 0; i < notice->members.size(); ++i)
+      if (notice->members[i] == member)
+        return {notice->path, static_cast<std::int64_t>(i), notice->step, notice->sha256};
+  throw std::runtime_error("no checkpoint of member " + std::to_string(member));
+}
+
+void expect_equal(const Recorder::Member& a, const Recorder::Member& b) {
+  EXPECT_TRUE(same_bits(without_times(a.train_steps), without_times(b.train_steps)));
+  EXPECT_TRUE(same_bits(without_times(a.ttt_steps), without_times(b.ttt_steps)));
+  EXPECT_TRUE(same_bits(a.evaluations, b.evaluations));
+}
+
+Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest) {
+  Recorder::Member both = rest;
+  both.train_steps = first.train_steps;
+  both.ttt_steps = first.ttt_steps;
+  both.evaluations = first.evaluations;
+  append<TrainStepRow>(both.train_steps, rest.train_steps);
+  append<TttStepRow>(both.ttt_steps, rest.ttt_steps);
+  append<EvaluationRow>(both.evaluations, rest.evaluations);
+  return both;
+}
+
+Engine& engine() {
+  static Engine cpu("cpu", 1);
+  return cpu;
+}
+
+Recorder run(const Workspace& space, Stage stage, const std::vector<Case>& cases, const std::string& name,
+             int drain_after) {
+  Recorder recorder;
+  recorder.drain_after = drain_after;
+  engine().run(space.job(stage, cases, name), recorder);
+  return recorder;
+}
+
+Fits fit(const Workspace& space, const ExperimentSpec& spec, int folds, const std::string& name) {
+  Fits fits;
+  std::vector<Case> cases;
+  for (int fold = 0; fold < folds; ++fold) cases.push_back({spec, 0, fold, {}, {}});
+  fits.recorder = run(space, Stage::fit, cases, name);
+  for (int fold = 0; fold < folds; ++fold) fits.last.push_back(newest(fits.recorder, fold));
+  return fits;
 }
 
 ExperimentSpec spec_from_yaml(const std::string& text) { return Experiment::parse(text, "test.yaml").resolve(0); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -58,8 +59,36 @@ class Workspace {
   std::filesystem::path folder_;
 };
 
-// Member `index` of the newest checkpoint.
-CheckpointRef newest(const Recorder& recorder, std::int64_t index);
+// Rows but for their times, as bytes: bit for bit.
+template <class Row>
+std::vector<Row> without_times(std::vector<Row> rows) {
+  for (Row& row : rows) row.wall_s = 0;
+  return rows;
+}
+
+template <class Row>
+bool same_bits(const std::vector<Row>& a, const std::vector<Row>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(Row)) == 0;
+}
+
+void expect_equal(const Recorder::Member& a, const Recorder::Member& b);  // rows, but for their times
+
+// What was reported before an interruption and after it, as one.
+Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest);
+
+Engine& engine();  // one CPU engine for all tests
+Recorder run(const Workspace& space, Stage stage, const std::vector<Case>& cases, const std::string& name,
+             int drain_after = -1);
+
+// Fits of folds 0..n-1 of `spec`, and the parameters that trials start from.
+struct Fits {
+  Recorder recorder;
+  std::vector<CheckpointRef> last;
+};
+Fits fit(const Workspace& space, const ExperimentSpec& spec, int folds, const std::string& name);
+
+// The newest checkpoint of a member.
+CheckpointRef newest(const Recorder& recorder, std::int64_t member);
 
 ExperimentSpec spec_from_yaml(const std::string& text);  // resolved, of a file without a sweep
 

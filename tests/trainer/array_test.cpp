@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <fstream>
 
 #include "datasets/safetensors.h"
@@ -12,43 +11,6 @@
 
 namespace tenfold::testing {
 namespace {
-
-// Rows but for their times, as bytes: bit for bit.
-template <class Row>
-std::vector<Row> without_times(std::vector<Row> rows) {
-  for (Row& row : rows) row.wall_s = 0;
-  return rows;
-}
-
-template <class Row>
-bool same_bits(const std::vector<Row>& a, const std::vector<Row>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(Row)) == 0;
-}
-
-void expect_equal(const Recorder::Member& a, const Recorder::Member& b) {
-  EXPECT_TRUE(same_bits(without_times(a.train_steps), without_times(b.train_steps)));
-  EXPECT_TRUE(same_bits(without_times(a.ttt_steps), without_times(b.ttt_steps)));
-  EXPECT_TRUE(same_bits(a.evaluations, b.evaluations));
-}
-
-Engine& engine() {
-  static Engine cpu("cpu", 1);
-  return cpu;
-}
-
-// Fits of folds 0..n-1 of `spec`, and the parameters that trials start from.
-struct Fits {
-  Recorder recorder;
-  std::vector<CheckpointRef> last;
-};
-Fits fit(const Workspace& space, const ExperimentSpec& spec, int folds, const std::string& name) {
-  Fits fits;
-  std::vector<Case> cases;
-  for (int fold = 0; fold < folds; ++fold) cases.push_back({spec, 0, fold, {}, {}});
-  engine().run(space.job(Stage::fit, cases, name), fits.recorder);
-  for (int fold = 0; fold < folds; ++fold) fits.last.push_back(newest(fits.recorder, fold));
-  return fits;
-}
 
 TEST(FitArray, LearnsAndReportsEveryUpdate) {
   const Workspace space;

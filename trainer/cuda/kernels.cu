@@ -35,7 +35,7 @@ __global__ void dropout_kernel(float* mask, std::int64_t rows, std::int64_t unit
                                         static_cast<unsigned>(epoch[at]), site),
                              make_uint2(static_cast<unsigned>(keys[2 * k]), static_cast<unsigned>(keys[2 * k + 1])));
   const float p = probability[k], keep = p < 1 ? 1.0f / (1.0f - p) : 0.0f;
-  const unsigned threshold = static_cast<unsigned>(llrint(static_cast<double>(p) * 16777216.0));
+  const unsigned threshold = static_cast<unsigned>(llround(static_cast<double>(p) * 16777216.0));
   float* target = mask + (k * rows + row) * units + 4 * block;
   const unsigned word[4] = {words.x, words.y, words.z, words.w};
   for (std::int64_t j = 0; j < 4 && 4 * block + j < units; ++j) target[j] = (word[j] >> 8) >= threshold ? keep : 0.0f;

@@ -1,0 +1,63 @@
+#include "trainer/fit_checkpoint.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace tenfold {
+namespace {
+
+constexpr std::int64_t kProgressionDoubles = sizeof(Progression) / sizeof(double);
+
+// Every tensor that only an unfinished fit needs, with its name in the file.
+template <class Visit>
+void visit_unfinished(const FitState& fit, Visit visit) {
+  const ModelLayout& layout = fit.model.layout();
+  for (std::size_t i = 0; i < layout.parameters.size(); ++i) {
+    const std::string& name = layout.parameters[i].name;
+    visit("moment1/" + name, fit.optimizer.moment1()[i]);
+    if (!fit.optimizer.moment2().empty()) visit("moment2/" + name, fit.optimizer.moment2()[i]);
+    if (!fit.best_parameters.empty()) visit("best/" + name, fit.best_parameters[i]);
+  }
+  for (std::size_t i = 0; i < fit.best_buffers.size(); ++i)
+    visit("best/" + layout.buffers[i].name, fit.best_buffers[i]);
+  visit("applied", fit.optimizer.applied());
+}
+
+}  // namespace
+
+StackedTensors save_fit(const FitState& fit) {
+  StackedTensors tensors;
+  save_state(fit.model, fit.state, tensors);
+  visit_unfinished(fit, [&](const std::string& name, const at::Tensor& tensor) { tensors[name] = tensor; });
+  at::Tensor progression = at::empty({static_cast<std::int64_t>(fit.members.size()), kProgressionDoubles}, at::kDouble);
+  double* values = progression.mutable_data_ptr<double>();
+  for (const FitMember& member : fit.members)
+    values = std::copy_n(reinterpret_cast<const double*>(&member.progression), kProgressionDoubles, values);
+  tensors["progression"] = progression;
+  return tensors;
+}
+
+StackedTensors save_trained(const FitState& fit, const std::vector<std::int64_t>& members) {
+  StackedTensors tensors;
+  save_state(fit.model, fit.state, tensors);
+  const at::Tensor index = at::tensor(members, at::kLong).to(fit.state.parameters.front().device());
+  for (auto& [name, tensor] : tensors) tensor = tensor.detach().index_select(0, index);
+  return tensors;
+}
+
+void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader) {
+  FitMember& member = fit.members[static_cast<std::size_t>(k)];
+  const MemberTensors saved = reader.read(member.base.job.resume.value());
+  restore_state(fit.model, saved, fit.state, k);
+  // A kill between a fit's last checkpoint and its outcome: everything is done and reported but the latter.
+  member.complete = !saved.has("applied") && !saved.has("progression");
+  if (member.complete) return;
+  visit_unfinished(fit, [&](const std::string& name, at::Tensor& tensor) { restore(saved, name, tensor, k); });
+  at::Tensor progression = at::zeros({1, kProgressionDoubles}, at::kDouble);
+  restore(saved, "progression", progression, 0);
+  std::copy_n(progression.const_data_ptr<double>(), kProgressionDoubles,
+              reinterpret_cast<double*>(&member.progression));
+}
+
+}  // namespace tenfold

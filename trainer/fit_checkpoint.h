@@ -1,0 +1,30 @@
+#pragma once
+
+#include <vector>
+
+#include "trainer/checkpoint.h"
+#include "trainer/fit_member.h"
+#include "trainer/optimizer.h"
+
+namespace tenfold {
+
+// What a checkpoint of a fit holds: parameters and buffers, the optimizer's moments, the best ones for early stopping,
+// and each member's progression. A trained fit's last one holds parameters and buffers alone.
+struct FitState {
+  const Model& model;
+  ModelState& state;
+  StackedOptimizer& optimizer;
+  std::vector<at::Tensor>& best_parameters;  // empty without early stopping
+  std::vector<at::Tensor>& best_buffers;
+  std::vector<FitMember>& members;
+};
+
+StackedTensors save_fit(const FitState& fit);
+// Parameters and buffers of some members, for the trials that start from them.
+StackedTensors save_trained(const FitState& fit, const std::vector<std::int64_t>& members);
+
+// Continues member k where its job's resume checkpoint left it; a last checkpoint makes it `complete`. Throws
+// Error(data).
+void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader);
+
+}  // namespace tenfold

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "trainer/array.h"
+
+// What fits and trials share when they leave their array. Member: FitMember or AdaptMember, which have `failure`,
+// `over` and `wall_s`.
+namespace tenfold {
+
+// Reading data, evaluations and checkpoints since `start`: what no member has been told of yet is shared by those that
+// are still in the array.
+template <class Member>
+void share_remaining_time(std::vector<Member>& members, std::chrono::steady_clock::time_point start) {
+  double told = 0, open = 0;
+  for (const Member& member : members) {
+    told += member.wall_s;
+    open += member.over ? 0 : 1;
+  }
+  const double rest = std::max(0.0, seconds_since(start) - told);
+  for (Member& member : members)
+    if (!member.over) member.wall_s += rest / open;
+}
+
+// Reports how member k ended: `status` with its reason, or failed. A NaN comes back, so a failed one is not retried.
+template <class Member>
+void report_end(const ArrayContext& context, Member& member, std::size_t k, TrialStatus status,
+                const std::string& reason, std::int64_t steps) {
+  const bool failed = !member.failure.empty();
+  MemberOutcome outcome;
+  outcome.member = static_cast<std::int32_t>(k);
+  outcome.status = failed ? TrialStatus::failed : status;
+  outcome.reason = failed ? member.failure : reason;
+  outcome.retry = !failed;
+  outcome.steps = steps;
+  outcome.wall_s = member.wall_s;
+  outcome.peak_memory_bytes = context.compute.peak_memory_bytes();
+  context.reporter.outcome(outcome);
+  member.over = true;
+}
+
+}  // namespace tenfold
