@@ -17,7 +17,7 @@ struct BatchObjective {
   at::Tensor diversity;         // (K) 1 - H(pbar)/log C, in [0, 1]
   at::Tensor diversity_weight;  // (K) the weight that `total` gave it
   at::Tensor mean_probability;  // (K, C) pbar
-  at::Tensor logit_gradient;    // (K, B, C) d total[k] / d logits[k]; 0 for padding
+  at::Tensor logit_gradient;    // (K, B, C) d total[k] / d logits[k], the weight held; 0 for padding
 };
 
 // An unsupervised loss on the logits of a batch, with its gradient at the logits. Labels never come near it. To add
