@@ -38,7 +38,9 @@ std::vector<std::string> class_names_of(const SafetensorsFile& stored, const std
 std::filesystem::path write_cached_dataset(const Dataset& dataset, const std::filesystem::path& folder) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
-  if (code) throw Error(ErrorKind::storage, folder.string() + ": cannot be made: " + code.message());
+  if (code)
+    throw Error(ErrorKind::storage, folder.string() + ": the folder for data cannot be made: " + code.message() +
+                                        "; set TENFOLD_CACHE to one that may be written");
   const std::filesystem::path file = folder / (dataset.fingerprint().hex() + ".safetensors");
   if (holds(file, dataset.fingerprint())) return file;
 

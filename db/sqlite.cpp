@@ -60,6 +60,8 @@ void configure_once() {
 
 Connection::Connection(const std::filesystem::path& file, Access access) : file_(file) {
   configure_once();
+  if (std::error_code ignored; std::filesystem::is_directory(file, ignored))
+    throw Error(ErrorKind::storage, file.string() + ": is a folder, not a store; name a file in it");
   constexpr int kCommon = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | SQLITE_OPEN_URI;
   try {
     if (access == Access::read_write) {

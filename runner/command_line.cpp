@@ -233,7 +233,7 @@ void check_command(const CLI::App& app, const std::string& word) {
       for (const CLI::Option* option : command->get_options()) {
         for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
       }
-      const std::string word = message.substr(dashes, message.find_first_of(" =", dashes) - dashes);
+      const std::string word = message.substr(dashes, message.find_first_of(" =:", dashes) - dashes);
       const std::string suggestion = closest(word, flags);
       if (!suggestion.empty() && suggestion != word) message += "; did you mean " + suggestion + "?";
     }

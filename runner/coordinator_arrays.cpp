@@ -3,6 +3,7 @@
 
 #include "experiments/error.h"
 #include "runner/coordinator.h"
+#include "runner/progress.h"
 
 // Arrays on their way: from the scheduler to a worker, and what comes back of them.
 namespace tenfold {
@@ -121,7 +122,7 @@ void Coordinator::frame(int rank, const Message& message) {
     switch (message.frame) {
       case FrameType::heartbeat:
         array.progress = decode_progress(message.payload);
-        if (array.plan.stage == Stage::adapt) latest_ = array.progress;
+        if (array.plan.stage == Stage::adapt && has_losses(array.progress)) latest_ = array.progress;
         break;
       case FrameType::rows:
         rows(array, message.payload);

@@ -31,7 +31,8 @@ struct Survey {
 };
 
 Survey survey(const RunOptions& options) {
-  PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits);
+  PreparedExperiment prepared =
+      prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::write);
   const SlotChoice slots = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
   const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
   Store store = Store::open(options.db);

@@ -17,17 +17,20 @@ namespace {
 // Loads a dataset once, however many folds or models look at it.
 class DatasetLoader {
  public:
+  explicit DatasetLoader(DataCache cache) : cache_(cache) {}
+
   DatasetSummary summary(const ExperimentSpec& spec) {
     DatasetSpec unshifted = spec.dataset;
     unshifted.shift = ShiftSpec{};
     if (!loaded_ || !(loaded_->first == unshifted)) {
       loaded_ = std::make_unique<std::pair<DatasetSpec, Dataset>>(unshifted, load_dataset(unshifted));
-      write_cached_dataset(loaded_->second, cache_folder());
+      if (cache_ == DataCache::write) write_cached_dataset(loaded_->second, cache_folder());
     }
     return summarise(loaded_->second, make_splits(loaded_->second, spec.folds));
   }
 
  private:
+  DataCache cache_;
   std::unique_ptr<std::pair<DatasetSpec, Dataset>> loaded_;  // the last one: sweeps seldom vary the data
 };
 
@@ -57,9 +60,7 @@ void check_models(const Experiment& experiment, const Plan& plan) {
     try {
       check_model(spec, data);
     } catch (const Error& error) {
-      const std::string& label = experiment.configurations()[c].label;
-      problems.insert(experiment.file() + ": " + (label.empty() ? "" : "configuration '" + label + "': ") +
-                      error.what());
+      problems.insert(experiment.placed(c, error.what()));
     }
   }
   if (problems.empty()) return;
@@ -71,9 +72,9 @@ void check_models(const Experiment& experiment, const Plan& plan) {
 }  // namespace
 
 PreparedExperiment prepare_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
-                                      bool share_fits) {
+                                      bool share_fits, DataCache cache) {
   Experiment experiment = Experiment::load(file, overrides);
-  DatasetLoader loader;
+  DatasetLoader loader(cache);
   Plan plan = make_plan(
       experiment, [&](const ExperimentSpec& spec) { return loader.summary(spec); }, share_fits);
   check_models(experiment, plan);

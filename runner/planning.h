@@ -15,9 +15,12 @@ struct PreparedExperiment {
   Plan plan;
 };
 
-// Reads the file, loads each distinct dataset, writes its cache (datasets/dataset.h), makes the splits, checks model
-// and adaptation against the samples (parameter patterns, image models, bn without batch norm).
+// Trainers read a dataset from its cache (datasets/dataset.h); who only looks writes nothing.
+enum class DataCache { write, leave };
+
+// Reads the file, loads each distinct dataset, makes the splits, checks model and adaptation against the samples
+// (parameter patterns, image models, bn without batch norm).
 PreparedExperiment prepare_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
-                                      bool share_fits);
+                                      bool share_fits, DataCache cache);
 
 }  // namespace tenfold

@@ -92,6 +92,8 @@ void write_all(int fd, std::string_view text) {
 
 }  // namespace
 
+bool has_losses(const Progress& progress) { return progress.steps > 0 && std::isfinite(progress.total); }
+
 std::string encode(const ProgressSnapshot& s) {
   const nlohmann::json json = {{"fits_total", s.fits_total},
                                {"fits_done", s.fits_done},
@@ -140,7 +142,7 @@ std::string progress_line(const ProgressSnapshot& s, int width) {
   if (s.trials_failed > 0) parts.push_back(std::to_string(s.trials_failed) + " failed");
   if (!complete(s)) {
     parts.push_back(std::to_string(s.arrays_running) + " running");
-    if (std::isfinite(s.updates_per_s)) {
+    if (std::isfinite(s.updates_per_s) && s.updates_per_s > 0) {  // 0: nothing has come back yet
       parts.push_back(with_thousands(std::llround(std::min(s.updates_per_s, 1e15))) + " steps/s");
     }
     if (s.eta_s >= 0 && s.eta_s < kLongestEta_s) parts.push_back("ETA " + duration(s.eta_s));

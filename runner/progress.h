@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "trainer/protocol.h"
+
 namespace tenfold {
 
 // What the coordinator tells the front process twice a second, and what `status` shows.
@@ -17,6 +19,9 @@ struct ProgressSnapshot {
   double total = 0, entropy = 0, diversity = 0;  // latest adaptation losses; NaN before the first
   double elapsed_s = 0;
 };
+
+// Whether an array has losses to show: before its first pass, and where its method has none, it has not.
+bool has_losses(const Progress& progress);
 
 std::string encode(const ProgressSnapshot& snapshot);  // JSON
 ProgressSnapshot decode_snapshot(const std::string& json);

@@ -62,7 +62,7 @@ void trim_log(const std::filesystem::path& log) {
 RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& front, std::string& name) {
   MessagePort port(MPI_COMM_WORLD, 32);  // collective: before planning, for which workers would wait in it busily
   const PreparedExperiment prepared =
-      prepare_experiment(options.run.experiment_file, options.run.overrides, options.run.share_fits);
+      prepare_experiment(options.run.experiment_file, options.run.overrides, options.run.share_fits, DataCache::write);
   name = prepared.experiment.name();
   const RunLock lock = RunLock::acquire(options.run.db, prepared.experiment.name());
   Store store = Store::open(options.run.db);

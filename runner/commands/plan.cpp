@@ -118,7 +118,7 @@ void print_work(const PlanSummary& s, std::ostream& out) {
 
 int plan_command(const PlanOptions& options, std::ostream& out) {
   const PreparedExperiment prepared =
-      prepare_experiment(options.experiment_file, options.overrides, options.share_fits);
+      prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::leave);
   const SlotChoice choice = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
   const PlanSummary summary = summarise_plan(prepared, options.db, choice.slots, choice.gpu);
   if (options.format == "json") {

@@ -72,10 +72,10 @@ std::string describe_data(const DatasetSpec& spec) {
   return text;
 }
 
-std::string describe_folds(const FoldSpec& folds) {
-  std::string text = folds.kind;
-  if (folds.kind != "predefined" && folds.kind != "leave_one_group_out")
-    text += ", " + std::to_string(folds.k) + " folds";
+std::string describe_folds(const FoldSpec& folds, const DatasetSummary& data) {
+  // Not folds.k: some kinds have one fold per class, group or number of a column.
+  const std::size_t count = data.splits.size() / static_cast<std::size_t>(std::max(folds.repeats, 1));
+  std::string text = folds.kind + ", " + std::to_string(count) + " folds";
   if (folds.repeats > 1) text += " x " + std::to_string(folds.repeats) + " repeats";
   return text;
 }

@@ -12,7 +12,7 @@ namespace tenfold {
 
 std::string describe_model(const ModelSpec& model, const DatasetSummary& data);
 std::string describe_data(const DatasetSpec& spec);
-std::string describe_folds(const FoldSpec& folds);
+std::string describe_folds(const FoldSpec& folds, const DatasetSummary& data);
 std::string describe_patterns(const TttSpec& ttt);
 
 // Names of the selected parameters with * for numbers and how many each stands for: "layers.*.norm.weight (2)".

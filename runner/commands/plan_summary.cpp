@@ -84,7 +84,7 @@ class Summariser {
 
   void add_data(const ExperimentSpec& spec, const DatasetSummary& data) {
     const std::string description = describe_data(spec.dataset);
-    const std::string folds = describe_folds(spec.folds);
+    const std::string folds = describe_folds(spec.folds, data);
     auto found = std::find_if(summary_.data.begin(), summary_.data.end(), [&](const PlannedData& d) {
       return d.description == description && d.folds == folds && d.fingerprint == data.fingerprint.hex();
     });

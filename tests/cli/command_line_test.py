@@ -67,6 +67,9 @@ class CommandLine(unittest.TestCase):
         self.assertIn("./tenfold", self.fails("setup"))
         self.assertIn("did you mean --slots?", self.fails("run", "x.yaml", "--slot", "3"))
         self.assertIn("KEY=VALUE", self.fails("plan", "x.yaml", "--set", "folds.k"))
+        # A flag that is spelt right is not suggested again.
+        self.assertNotIn("did you mean", self.fails("plan", "x.yaml", "--set", "folds.k"))
+        self.assertNotIn("did you mean", self.fails("plan", "x.yaml", "--device", "gpu"))
         self.assertIn("see tenfold query --help", self.fails("query"))
         self.assertIn("xml", self.fails("query", "SELECT 1", "--format", "xml"))
         self.assertIn("--interval", self.fails("report", "a", "--interval", "0"))
@@ -105,6 +108,29 @@ class CommandLine(unittest.TestCase):
         self.assertEqual((plan["fits"], plan["trials"]), (12, 12))
         self.assertEqual(plan["ttt_updates"], 12 * 7 * 3)
 
+    def test_plan_needs_no_cache_and_counts_the_folds_there_are(self):
+        self.environment["TENFOLD_CACHE"] = "/proc/none"  # cannot be written
+        plan = self.call("plan", SMOKE, "--set", "folds.kind=held_out_class").stdout
+        self.assertIn("held_out_class, 3 folds:", plan)  # one a class, not folds.k
+        self.assertIn("TENFOLD_CACHE", self.fails("run", SMOKE, code=6))
+
+    def test_data_beside_the_experiment_file(self):
+        study = self.here / "study"
+        study.mkdir()
+        (study / "rows.csv").write_text("a,b,y\n" + "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(80)))
+        (study / "rows.yaml").write_text(
+            "dataset: {kind: csv, path: rows.csv, label_column: y}\nfolds: {k: 2}\nttt: {batch_size: 8}\n")
+        self.assertIn("80 samples of 2, 2 classes", self.call("plan", "study/rows.yaml").stdout)
+        said = self.fails("plan", "study/rows.yaml", "--set", "dataset.path=none.csv", code=3)
+        self.assertIn("--set dataset.path=none.csv: none.csv: cannot be opened", said)
+        self.assertTrue(self.fails("plan", "study/rows.yaml", "--set", "folds.k=60").startswith(
+            "tenfold: --set folds.k=60: folds.k: 60 folds cannot"))
+        (study / "many.yaml").write_text((study / "rows.yaml").read_text().replace("k: 2", "k: 60"))
+        self.assertTrue(self.fails("plan", "study/many.yaml").startswith("study/many.yaml:2:12: folds.k: 60 folds"))
+        (study / "what.yaml").write_text((study / "rows.yaml").read_text() + "model: {hidden: [8]}\n")
+        self.assertTrue(self.fails("plan", "study/what.yaml", "--set", "ttt.parameters=norms").startswith(
+            "tenfold: --set ttt.parameters=norms: ttt.parameters: 'norms' selects no parameter"))
+
     def test_mistakes_in_a_file_are_listed_with_their_places(self):
         file = self.here / "wrong.yaml"
         file.write_text(SMOKE.read_text().replace("epochs: 4", "epoks: 4").replace("k: 2", "k: two"))
@@ -132,6 +158,7 @@ class CommandLine(unittest.TestCase):
     def test_what_the_store_does_not_have(self):
         self.assertIn("tenfold.db", self.fails("query", "SELECT 1", code=6))
         self.assertIn("none.db", self.fails("status", "--db", "none.db", code=6))
+        self.assertIn("is a folder", self.fails("status", "--db", ".", code=6))
         self.import_losses()
         self.assertIn("nothere", self.fails("status", "nothere"))
         self.assertIn("nothere", self.fails("report", "nothere"))

@@ -52,6 +52,22 @@ std::string read_available(int fd) {
   return text;
 }
 
+TEST(ProgressLine, LossesAreShownOnceTheyAreMeasured) {
+  Progress progress;  // what a trainer's heartbeat says before the first pass: zeros
+  EXPECT_FALSE(has_losses(progress));
+  progress.steps = 50;
+  progress.total = 1.2;
+  EXPECT_TRUE(has_losses(progress));
+  progress.total = std::numeric_limits<double>::quiet_NaN();  // the method `source`
+  EXPECT_FALSE(has_losses(progress));
+}
+
+TEST(ProgressLine, ARateThatIsNotKnownYetIsNotZero) {
+  ProgressSnapshot s = halfway();
+  s.updates_per_s = 0;
+  EXPECT_EQ(progress_line(s, 200).find("steps/s"), std::string::npos);
+}
+
 TEST(ProgressLine, SaysWhatAWaitingUserWantsToKnow) {
   EXPECT_EQ(
       progress_line(halfway(), 200),
