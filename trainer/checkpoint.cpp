@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <system_error>
 
 #include "experiments/error.h"
 
@@ -36,13 +37,18 @@ CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const 
     views[name] = view;
   }
   const std::filesystem::path folder = job.checkpoint_folder;
-  std::filesystem::create_directories(folder);
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed)
+    throw Error(ErrorKind::storage,
+                folder.string() + ": the folder of checkpoints cannot be made: " + failed.message());
   CheckpointNotice notice;
   notice.path = (folder / (job.array + '-' + std::to_string(step) + suffix + ".safetensors")).string();
   notice.step = step;
   notice.sha256 =
       write_safetensors(notice.path, views, {{"format", "tenfold checkpoint 1"}, {"step", std::to_string(step)}}).hex();
-  notice.bytes = static_cast<std::int64_t>(std::filesystem::file_size(notice.path));
+  notice.bytes = static_cast<std::int64_t>(std::filesystem::file_size(notice.path, failed));
+  if (failed) throw Error(ErrorKind::storage, notice.path + ": " + failed.message());
   for (std::int64_t member = 0; member < members; ++member) notice.members.push_back(static_cast<std::int32_t>(member));
   return notice;
 }

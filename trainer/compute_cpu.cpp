@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <tuple>
@@ -114,6 +115,11 @@ class CpuCompute final : public Compute {
 
 }  // namespace
 
-std::unique_ptr<Compute> make_cpu_compute() { return std::make_unique<CpuCompute>(); }
+std::unique_ptr<Compute> make_cpu_compute() {
+  // MKL picks its kernels by the alignment of a matrix in memory, which for a member depends on its place in the array:
+  // its conditional reproducibility gives the same bits wherever. Read by MKL at its first matrix product.
+  setenv("MKL_CBWR", "AUTO", /*overwrite=*/0);
+  return std::make_unique<CpuCompute>();
+}
 
 }  // namespace tenfold

@@ -85,6 +85,17 @@ TEST_F(Checkpoint, RefusesTensorsOfAnotherModel) {
   expect_refused([&] { restore(member, "w", doubles, 0); }, "tensor w has another shape or type");
 }
 
+TEST_F(Checkpoint, TellsAFolderThatCannotBe) {
+  job.checkpoint_folder = notice.path + "/below";  // a file is in the way
+  try {
+    write_checkpoint(job, 13, tensors);
+    ADD_FAILURE() << "written";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::storage);
+    EXPECT_NE(std::string(error.what()).find(job.checkpoint_folder), std::string::npos);
+  }
+}
+
 TEST(CheckpointClock, CountsStepsAndSeconds) {
   CheckpointClock steps(1e9, 10, 0);
   EXPECT_FALSE(steps.due(9));

@@ -12,9 +12,13 @@
 #include <limits>
 
 #include "tests/trainer/tensors.h"
+#include "trainer/compute.h"
 
 namespace tenfold::testing {
 namespace {
+
+// Before the first matrix product: it settles how MKL computes (compute_cpu.cpp).
+[[maybe_unused]] const std::unique_ptr<Compute> cpu = make_cpu_compute();
 
 struct HiddenCase {
   std::int64_t members, batch, in, out;
@@ -206,6 +210,64 @@ TEST(LayerNorm, OfImagesIsAGroupNormOfOneGroup) {
   for (std::int64_t k = 0; k < 2; ++k)
     EXPECT_LT(relative_error(got[k], at::group_norm(x[k], 1, weight[k], bias[k], 1e-5)), 1e-5);
 }
+
+// A layer by its name on x, weight, bias, each (K, ...): the same bits for a member whatever K is, forward and
+// backward.
+struct StackedCase {
+  const char* name;
+  std::vector<std::int64_t> x, weight, bias;  // without K
+};
+class Stacked : public ::testing::TestWithParam<StackedCase> {};
+
+at::Tensor apply_layer(const std::string& name, const std::vector<at::Tensor>& in) {
+  const std::int64_t members = in[0].size(0), batch = in[0].size(1);
+  if (name == "linear") return layers::linear(in[0], in[1], in[2]);
+  if (name == "layer_norm") return layers::layer_norm(in[0], in[1], in[2]);
+  if (name == "layer_norm_image") return layers::layer_norm_image(in[0], in[1], in[2]);
+  if (name == "conv2d") return layers::conv2d(in[0], in[1], in[2], true);
+  layers::BatchNormState state{at::zeros_like(in[1]), at::ones_like(in[1])};
+  at::Tensor weight = at::ones({members, batch});
+  weight.narrow(1, batch - 3, 3).zero_();
+  return layers::batch_norm(in[0], in[1], in[2], state, weight, true, at::ones({members}));
+}
+
+TEST_P(Stacked, GivesAMemberTheSameBitsInAnyArray) {
+  const StackedCase& c = GetParam();
+  const auto stacked = [](std::vector<std::int64_t> shape) {
+    shape.insert(shape.begin(), 6);
+    return shape;
+  };
+  const std::vector<at::Tensor> inputs = {normal(stacked(c.x), 1), normal(stacked(c.weight), 2),
+                                          normal(stacked(c.bias), 3)};
+  const auto results = [&](std::int64_t first, std::int64_t members) {
+    std::vector<at::Tensor> in;
+    for (const at::Tensor& tensor : inputs) in.push_back(tensor.narrow(0, first, members).clone().requires_grad_(true));
+    const at::Tensor out = apply_layer(c.name, in);
+    std::vector<std::int64_t> shape = out.sizes().vec();
+    shape[0] = 6;
+    std::vector<at::Tensor> all =
+        torch::autograd::grad({out}, in, {normal(shape, 4).narrow(0, first, members).clone()});
+    all.push_back(out.detach());
+    return all;
+  };
+  const auto whole = results(0, 6), two = results(2, 2), one = results(3, 1);
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    EXPECT_TRUE(at::equal(whole[i][3], two[i][1])) << i;
+    EXPECT_TRUE(at::equal(whole[i][3], one[i][0])) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, Stacked,
+    ::testing::Values(StackedCase{"linear", {64, 64}, {64, 128}, {128}},
+                      StackedCase{"linear", {33, 128}, {128, 10}, {10}}, StackedCase{"linear", {16, 7}, {7, 1}, {1}},
+                      StackedCase{"layer_norm", {64, 128}, {128}, {128}}, StackedCase{"layer_norm", {17, 5}, {5}, {5}},
+                      StackedCase{"batch_norm", {64, 128}, {128}, {128}}, StackedCase{"batch_norm", {9, 3}, {3}, {3}},
+                      StackedCase{"batch_norm", {32, 16, 8, 8}, {16}, {16}},
+                      StackedCase{"layer_norm_image", {32, 16, 8, 8}, {16}, {16}},
+                      StackedCase{"layer_norm_image", {5, 3, 5, 3}, {3}, {3}},
+                      StackedCase{"conv2d", {32, 3, 8, 8}, {16, 3, 3, 3}, {16}}),
+    [](const auto& info) { return std::string(info.param.name) + std::to_string(info.index); });
 
 }  // namespace
 }  // namespace tenfold::testing
