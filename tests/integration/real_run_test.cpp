@@ -44,6 +44,19 @@ TEST_F(RealRun, OneTwoAndFourSlotsGiveTheSameBits) {
   EXPECT_EQ(work_.query("2.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
 }
 
+// An array is halved when its trainer dies, and sized by the slots: so its size must show in no bit. Shapes that make
+// members of an array lie at odd addresses, and products large enough for the mathematics library.
+TEST_F(RealRun, ArraysOfOneAndOfManyGiveTheSameBits) {
+  for (const int most : {1, 8}) {
+    const Finished finished = work_.tenfold(run(
+        std::to_string(most) + ".db", 1,
+        {"--set", "resources.max_array=" + std::to_string(most), "--set", "dataset.samples=600", "--set",
+         "dataset.classes=10", "--set", "folds.k=3", "--set", "model.hidden=[50, 30]", "--set", "ttt.batch_size=64"}));
+    ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  }
+  EXPECT_EQ(results_of(work_, "1.db"), results_of(work_, "8.db"));
+}
+
 // Everything is killed at 25 random instants. A run that comes through in between is checked, and a new one is begun,
 // so that the number of kills does not depend on how fast the machine is.
 TEST_F(RealRun, KillsAtRandomInstantsChangeNoBit) {
