@@ -8,6 +8,7 @@
 #include "datasets/group_folds.h"
 #include "datasets/philox.h"
 #include "experiments/error.h"
+#include "experiments/number_text.h"
 
 namespace tenfold {
 namespace {
@@ -242,7 +243,7 @@ void carve_validation(const Dataset& dataset, const FoldSpec& spec, Split& split
   Indices chosen = grouped ? grouped_validation(dataset, spec, split) : stratified_validation(dataset, spec, split);
   if (chosen.empty())
     refuse(
-        "folds.validation: " + std::to_string(spec.validation) + " of the " + std::to_string(split.train.size()) +
+        "folds.validation: " + number_text(spec.validation) + " of the " + std::to_string(split.train.size()) +
         " training samples of fold " + std::to_string(split.fold) +
         (grouped ? " cannot be taken: they are one group; use more groups" : " is not one sample; use a larger share"));
   std::sort(chosen.begin(), chosen.end());
@@ -269,7 +270,7 @@ Digest Split::hash() const {
 std::vector<Split> make_splits(const Dataset& dataset, const FoldSpec& spec) {
   if (spec.repeats < 1) refuse("folds.repeats: needs at least 1, not " + std::to_string(spec.repeats));
   if (!(spec.validation >= 0.0 && spec.validation < 1.0))
-    refuse("folds.validation: must be a share from 0 to below 1, not " + std::to_string(spec.validation));
+    refuse("folds.validation: must be a share from 0 to below 1, not " + number_text(spec.validation));
   std::vector<Split> result;
   for (int repeat = 0; repeat < spec.repeats; ++repeat)
     for (Split& split : Splitter(dataset, spec, repeat).splits()) {

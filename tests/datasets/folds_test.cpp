@@ -360,7 +360,7 @@ TEST(Folds, WhatTheDataForbidIsToldWithNumbers) {
   EXPECT_THAT(told(data, folds("kfold", 2, 0, 0, 0)), HasSubstr("folds.repeats"));
   EXPECT_THAT(told(data, folds("kfold", 2, 0, 1.0)), HasSubstr("folds.validation"));
   EXPECT_THAT(told(data, folds("kfold", 2, 0, NAN)), HasSubstr("folds.validation"));
-  EXPECT_THAT(told(data, folds("kfold", 2, 0, 0.01)), HasSubstr("is not one sample"));
+  EXPECT_THAT(told(data, folds("kfold", 2, 0, 0.01)), HasSubstr("folds.validation: 0.01 of the "));
   EXPECT_THAT(told(data, folds("group", 2, 0, 0.3)), HasSubstr("they are one group"));
   EXPECT_THAT(told(data, folds("predefined", 2)), HasSubstr("dataset.fold_column"));
   EXPECT_THAT(told(dataset_of({0, 1}, {}, {-1, -1}), folds("predefined", 2)), HasSubstr("none is held out"));
