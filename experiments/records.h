@@ -23,9 +23,10 @@ struct TrainStepRow {
   double wall_s;      // the update's share of its array's wall time
 };
 
-// One pass of adaptation over the adaptation set; means over its batches weighted by samples.
+// One pass of adaptation over the adaptation set; means over its batches weighted by samples. Each batch is
+// measured before its update, so step 0 begins at the unadapted model.
 struct TttStepRow {
-  std::int64_t step;  // passes so far, from 1; row 0 is measured before the first update
+  std::int64_t step;  // the pass, from 0
   double total;
   double entropy;
   double diversity;
@@ -40,7 +41,7 @@ struct TttStepRow {
 
 // One metric on one part of the data; metric is an index into metrics() (metric.h).
 struct EvaluationRow {
-  std::int64_t step;
+  std::int64_t step;   // train, validation: updates done; before: 0; online, after: the last pass done, from 0
   double value;
   std::int64_t hits;   // -1: the metric does not count
   std::int64_t total;  // samples behind the value

@@ -215,7 +215,8 @@ void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outco
   switch (outcome.status) {
     case TrialStatus::done:
       if (member.resumed_from_step < 0) costs_.observe(scheduler_->item(member.unit), outcome.wall_s);
-      end_attempt(member, TrialStatus::done, TrialStatus::done, "", outcome);
+      end_attempt(member, TrialStatus::done, TrialStatus::done, outcome.reason,
+                  outcome);  // a guard may have stopped it
       unit_done(member.unit);
       break;
     case TrialStatus::stopped:

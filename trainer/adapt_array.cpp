@@ -282,8 +282,8 @@ void AdaptArray::report_online() {
   }
 }
 
-// before: the fit on the whole held-out fold. after: the adapted model on it, or, with `reset: batch`, every batch of
-// the adaptation set by the parameters adapted to it.
+// before: the fit on the whole held-out fold. after: the adapted model on it. With `reset: batch` both are over the
+// adaptation set, so that they are pairs: after, every batch by the parameters adapted to it.
 void AdaptArray::evaluate(Phase phase, std::int64_t pass, const Selection& due) {
   const bool by_batch = phase == Phase::after && resets_by_batch(members_);
   const std::size_t parts = by_batch ? lanes_.size() / members_.size() : 1;  // of a member's samples
@@ -292,7 +292,7 @@ void AdaptArray::evaluate(Phase phase, std::int64_t pass, const Selection& due) 
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const AdaptMember& member = members_[i / parts];
     if (!member.failure.empty() || !due(member)) continue;
-    rows[i] = by_batch ? lanes_[i].rows : member.all_rows;
+    rows[i] = by_batch ? lanes_[i].rows : resets_by_batch(members_) ? member.query_rows : member.all_rows;
     any = true;
   }
   if (!any) return;

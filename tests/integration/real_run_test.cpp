@@ -97,7 +97,7 @@ TEST_F(RealRun, KillsAtRandomInstantsChangeNoBit) {
 
 TEST_F(RealRun, ADrainedRunGoesOnFromItsStep) {
   const std::vector<std::string> longer{
-      "--set", "train.epochs=400", "--set", "ttt.steps=40", "--set", "checkpoint.every_steps=100000"};
+      "--set", "train.epochs=3000", "--set", "ttt.steps=40", "--set", "checkpoint.every_steps=100000"};
   ASSERT_EQ(work_.tenfold(run("calm.db", 2, longer)).exit_code, 0);
   const pid_t pid = work_.start(run("a.db", 2, longer));
   // As soon as something is committed, something is under way.
@@ -127,6 +127,15 @@ TEST_F(RealRun, AKilledTrainerIsReplacedAndItsArrayGoesOn) {
   EXPECT_EQ(results_of(work_, "a.db"), results_of(work_, "calm.db"));
   EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
               HasSubstr("SIGKILL"));
+}
+
+TEST_F(RealRun, AGuardThatStopsATrialSaysWhyInTheStore) {
+  const Finished finished = work_.tenfold(run(
+      "a.db", 2, {"--set", "ttt.stop.patience=1", "--set", "ttt.stop.after=0", "--set", "ttt.stop.min_delta=1000"}));
+  ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT max(step) FROM ttt_step GROUP BY trial"), "1\n");
+  EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE trial IS NOT NULL"),
+              HasSubstr("no improvement of the total"));
 }
 
 }  // namespace
