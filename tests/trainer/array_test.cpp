@@ -132,18 +132,6 @@ TEST(AdaptArray, ResumesToTheSameBits) {
   }
 }
 
-// With a part of the fold as the adaptation set, `reset: batch` adapts to that part alone: before and after are pairs.
-TEST(AdaptArray, MeasuresTheSameSamplesBeforeAndAfterWhenItResets) {
-  const Workspace space;
-  ExperimentSpec spec = small_spec();
-  const Fits fits = fit(space, spec, 1, "fit");
-  spec.ttt.reset = "batch";
-  spec.ttt.query_size = 40;
-  Recorder recorder;
-  engine().run(space.job(Stage::adapt, {{spec, 0, 0, {}, fits.last[0]}}, "a"), recorder);
-  for (const EvaluationRow& row : recorder.members.at(0).evaluations) EXPECT_EQ(row.total, 40) << to_string(row.phase);
-}
-
 TEST(AdaptArray, APassMakesOneUpdateABatchAndRecordsItsRate) {
   const Workspace space;
   ExperimentSpec spec = small_spec();
