@@ -125,7 +125,7 @@ Store::Impl::Impl(const std::filesystem::path& file) : connection(file, Connecti
   connection.execute("PRAGMA synchronous = FULL");
   connection.execute("PRAGMA foreign_keys = ON");
   connection.execute("PRAGMA secure_delete = OFF");
-  connection.execute("PRAGMA cache_size = -32768");  // KiB
+  connection.execute("PRAGMA cache_size = -16384");  // KiB
   connection.execute("PRAGMA temp_store = MEMORY");
   connection.execute("PRAGMA wal_autocheckpoint = 8192");  // pages: 32 MiB, so that a hot page is written back once
   create_or_migrate(connection);
