@@ -1,7 +1,7 @@
 #include "runner/messages_port.h"
-#include <cstdlib>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "experiments/error.h"
 
