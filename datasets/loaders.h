@@ -17,6 +17,12 @@ Dataset::Parts load_npy(const DatasetSpec& spec);
 Dataset::Parts load_npz(const DatasetSpec& spec);
 Dataset::Parts load_idx(const DatasetSpec& spec);
 Dataset::Parts load_synthetic(const DatasetSpec& spec);
+Dataset::Parts load_hdf5(const DatasetSpec& spec);
+Dataset::Parts load_mat(const DatasetSpec& spec);
+Dataset::Parts load_wav(const DatasetSpec& spec);
+Dataset::Parts load_synthetic_sequences(const DatasetSpec& spec);
+Dataset::Parts load_text(const DatasetSpec& spec);    // kind text
+Dataset::Parts load_tokens(const DatasetSpec& spec);  // kind tokens
 
 // What a Dataset promises, checked: sizes that agree, labels in range, finite samples. Throws Error(data).
 void validate_dataset(const Dataset& dataset);

@@ -19,7 +19,7 @@ enum class ErrorKind {
 // Exit codes of the program. Errors end with exit_code(kind).
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitSomeTrialsFailed = 1;
-inline constexpr int kExitDrained = 75;      // stopped by SIGTERM: run again to go on
+inline constexpr int kExitDrained = 75;       // stopped by SIGTERM: run again to go on
 inline constexpr int kExitInterrupted = 130;  // stopped by Ctrl-C
 
 int exit_code(ErrorKind kind);

@@ -28,7 +28,7 @@ concept ListValue = ListOf<T>::value;
 // Calls f(field, member) for the dotted key inside `section`; false when there is no such key. Keys of an unset
 // optional section reach f through `make(optional)`, which returns the section or null to give up.
 template <class S, class Make, class F>
-  requires Section<std::remove_const_t<S>>
+requires Section<std::remove_const_t<S>>
 bool with_field(S& section, std::string_view key, const Make& make, const F& f) {
   const std::size_t dot = key.find('.');
   const std::string_view head = key.substr(0, dot);

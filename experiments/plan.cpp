@@ -200,12 +200,12 @@ Plan make_plan(const Experiment& experiment, const DatasetSummariser& summarise,
   return plan;
 }
 
-std::int64_t train_updates_per_epoch(const ExperimentSpec& spec, std::int64_t train_n) {
-  return batches(train_n, spec.train.batch_size);
+std::int64_t train_updates_per_epoch(const ExperimentSpec& spec, std::int64_t epoch_n) {
+  return batches(epoch_n, spec.train.batch_size);
 }
 
-std::int64_t train_updates(const ExperimentSpec& spec, std::int64_t train_n) {
-  return spec.train.steps ? *spec.train.steps : spec.train.epochs * train_updates_per_epoch(spec, train_n);
+std::int64_t train_updates(const ExperimentSpec& spec, std::int64_t epoch_n) {
+  return spec.train.steps ? *spec.train.steps : spec.train.epochs * train_updates_per_epoch(spec, epoch_n);
 }
 
 std::int64_t adaptation_set_size(const ExperimentSpec& spec, std::int64_t test_n) {

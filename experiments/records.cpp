@@ -24,4 +24,14 @@ const char* to_string(TrialStatus status) {
   return "?";
 }
 
+const char* to_string(ParameterGroup group) {
+  switch (group) {
+    case ParameterGroup::base: return "base";
+    case ParameterGroup::ttt: return "ttt";
+    case ParameterGroup::gate: return "gate";
+    case ParameterGroup::lora: return "lora";
+  }
+  return "";
+}
+
 }  // namespace tenfold

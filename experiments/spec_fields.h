@@ -1,11 +1,13 @@
 #pragma once
 
 #include <array>
-#include <limits>
 #include <span>
 #include <string_view>
 
+#include "experiments/data_fields.h"
+#include "experiments/field.h"
 #include "experiments/metric.h"
+#include "experiments/model_fields.h"
 #include "experiments/spec.h"
 
 // The one list of an experiment file's keys. Reading and writing, the JSON Schema, dotted keys of sweeps and of
@@ -13,90 +15,8 @@
 // here. Fields<Section>::visit calls `visit(Field, &Section::member)` for every key in the order of documentation.
 namespace tenfold {
 
-struct Field {
-  std::string_view key;
-  std::string_view doc;
-  std::span<const std::string_view> allowed = {};  // of a text, or of each text of a list; empty: any
-  double minimum = -std::numeric_limits<double>::infinity();
-  double maximum = std::numeric_limits<double>::infinity();
-  bool above_minimum = false;   // the minimum itself is not allowed
-  bool below_maximum = false;   // the maximum itself is not allowed
-  std::string_view unset_word = {};  // how an absent optional value is written, e.g. clip_norm: none
-  std::string_view zero_word = {};   // how 0 is written, e.g. query_size: all
-  bool shorthand = false;       // `section: value` is short for `section: {key: value}`
-  bool patterns = false;        // a list of parameter patterns, in which layers:[0, 1] is one text
-  // Identities leave out a key that equals the default it had when it was introduced, so that a new key does not
-  // make old results stale. When a default changes, the old one is kept here (as YAML flow text).
-  std::string_view introduced_as = {};
-
-  constexpr Field one_of(std::span<const std::string_view> values) const {
-    Field f = *this;
-    f.allowed = values;
-    return f;
-  }
-  constexpr Field at_least(double value) const {
-    Field f = *this;
-    f.minimum = value;
-    return f;
-  }
-  constexpr Field above(double value) const {
-    Field f = at_least(value);
-    f.above_minimum = true;
-    return f;
-  }
-  constexpr Field at_most(double value) const {
-    Field f = *this;
-    f.maximum = value;
-    return f;
-  }
-  constexpr Field below(double value) const {
-    Field f = at_most(value);
-    f.below_maximum = true;
-    return f;
-  }
-  constexpr Field or_unset(std::string_view word) const {
-    Field f = *this;
-    f.unset_word = word;
-    return f;
-  }
-  constexpr Field or_zero(std::string_view word) const {
-    Field f = *this;
-    f.zero_word = word;
-    return f;
-  }
-  constexpr Field short_form() const {
-    Field f = *this;
-    f.shorthand = true;
-    return f;
-  }
-  constexpr Field of_patterns() const {
-    Field f = *this;
-    f.patterns = true;
-    return f;
-  }
-};
-
-// Specialised for every struct that is a section of the file.
-template <class T>
-struct Fields;
-template <class T>
-concept Section = requires {
-  sizeof(Fields<T>);
-};
-
 namespace names {
 using std::string_view;
-inline constexpr std::array<string_view, 7> shifts = {"none",      "gaussian_noise",  "contrast", "blur",
-                                                      "translate", "feature_dropout", "rotate"};
-inline constexpr std::array<string_view, 6> datasets = {"digits", "csv", "npy", "npz", "idx", "synthetic"};
-inline constexpr std::array<string_view, 2> missing = {"error", "drop"};
-inline constexpr std::array<string_view, 3> normalisations = {"standard", "minmax", "none"};
-inline constexpr std::array<string_view, 8> folds = {
-    "kfold",    "stratified",          "group",          "stratified_group",
-    "repeated", "leave_one_group_out", "held_out_class", "predefined"};
-inline constexpr std::array<string_view, 2> models = {"mlp", "cnn"};
-inline constexpr std::array<string_view, 3> norms = {"layer", "batch", "none"};
-inline constexpr std::array<string_view, 3> activations = {"relu", "gelu", "tanh"};
 inline constexpr std::array<string_view, 3> optimizers = {"sgd", "adam", "adamw"};
 inline constexpr std::array<string_view, 4> schedules = {"constant", "cosine", "step", "plateau"};
 inline constexpr std::array<string_view, 5> methods = {"source", "bn", "tent", "shot_im", "entropy_diversity"};
@@ -105,97 +25,6 @@ inline constexpr std::array<string_view, 2> resets = {"fold", "batch"};
 inline constexpr std::array<string_view, 3> devices = {"auto", "cpu", "cuda"};
 std::span<const string_view> metrics();  // of metric.h
 }  // namespace names
-
-template <>
-struct Fields<ShiftSpec> {
-  template <class V>
-  static void visit(V&& visit) {
-    using S = ShiftSpec;
-    visit(Field{"kind", "what happens to the held-out fold, in raw space before normalisation"}
-              .one_of(names::shifts)
-              .short_form(),
-          &S::kind);
-    visit(Field{"severity", "strength of the shift, 1 (weak) to 5; strengths are in datasets/README.md"}
-              .at_least(1)
-              .at_most(5),
-          &S::severity);
-  }
-};
-
-template <>
-struct Fields<DatasetSpec> {
-  template <class V>
-  static void visit(V&& visit) {
-    using S = DatasetSpec;
-    visit(Field{"kind", "where samples come from"}.one_of(names::datasets).short_form(), &S::kind);
-    visit(Field{"path", "csv, npz: the file; npy, idx: the file of samples"}, &S::path);
-    visit(Field{"labels", "npy, idx: the file of labels"}, &S::labels);
-    visit(Field{"groups", "npy: the file of groups; none when empty"}, &S::groups);
-    visit(Field{"samples_key", "npz: name of the array of samples"}, &S::samples_key);
-    visit(Field{"labels_key", "npz: name of the array of labels"}, &S::labels_key);
-    visit(Field{"groups_key", "npz: name of the array of groups; none when empty"}, &S::groups_key);
-    visit(Field{"label_column", "csv: the column that holds the class"}, &S::label_column);
-    visit(Field{"group_column", "csv: the column that holds the group; none when empty"}, &S::group_column);
-    visit(Field{"fold_column", "csv: the column that holds the fold of folds.kind predefined"}, &S::fold_column);
-    visit(Field{"categorical_columns",
-                "csv: numeric columns to expand to one feature per category; text columns "
-                "are found by themselves"},
-          &S::categorical_columns);
-    visit(Field{"ignore_columns", "csv: columns to leave out"}, &S::ignore_columns);
-    visit(Field{"missing", "csv: a missing value is an error that names its line, or its row is left out"}.one_of(
-              names::missing),
-          &S::missing);
-    visit(Field{"normalisation", "of features, fitted on the training part of each fold alone"}.one_of(
-              names::normalisations),
-          &S::normalisation);
-    visit(Field{"samples", "synthetic: number of samples"}.at_least(1).at_most(100'000'000), &S::samples);
-    visit(Field{"features", "synthetic: number of features"}.at_least(1).at_most(1'000'000), &S::features);
-    visit(Field{"classes", "synthetic: number of Gaussian classes"}.at_least(2).at_most(100'000), &S::classes);
-    visit(Field{"group_count", "synthetic: number of groups; 0 for none"}.at_least(0).at_most(1'000'000),
-          &S::group_count);
-    visit(Field{"separation", "synthetic: distance of the class means in standard deviations"}.at_least(0),
-          &S::separation);
-    visit(Field{"seed", "synthetic: seed of the samples"}, &S::seed);
-    visit(Field{"shift", "distribution shift of the held-out fold"}, &S::shift);
-  }
-};
-
-template <>
-struct Fields<FoldSpec> {
-  template <class V>
-  static void visit(V&& visit) {
-    using S = FoldSpec;
-    visit(Field{"kind", "how the data are split"}.one_of(names::folds).short_form(), &S::kind);
-    visit(
-        Field{"k", "number of folds; leave_one_group_out and predefined take theirs from the data"}.at_least(2).at_most(
-            100'000),
-        &S::k);
-    visit(Field{"repeats", "how many times the folds are drawn anew"}.at_least(1).at_most(100'000), &S::repeats);
-    visit(Field{"seed", "seed of the split"}, &S::seed);
-    visit(Field{"validation", "share of each training part that is set aside for early stopping and plateau schedules"}
-              .at_least(0)
-              .below(1),
-          &S::validation);
-  }
-};
-
-template <>
-struct Fields<ModelSpec> {
-  template <class V>
-  static void visit(V&& visit) {
-    using S = ModelSpec;
-    visit(
-        Field{"kind", "mlp: linear layers; cnn: small convolutional net for images"}.one_of(names::models).short_form(),
-        &S::kind);
-    visit(Field{"hidden", "widths of the hidden linear layers"}.at_least(1).at_most(1'000'000), &S::hidden);
-    visit(Field{"norm", "normalisation after each hidden layer"}.one_of(names::norms), &S::norm);
-    visit(Field{"activation", "nonlinearity of the hidden layers"}.one_of(names::activations), &S::activation);
-    visit(Field{"dropout", "probability that a hidden unit is silenced while training"}.at_least(0).below(1),
-          &S::dropout);
-    visit(Field{"channels", "cnn: output channels of the convolutions"}.at_least(1).at_most(100'000), &S::channels);
-    visit(Field{"kernel_size", "cnn: odd width of the kernels"}.at_least(1).at_most(101), &S::kernel_size);
-  }
-};
 
 template <>
 struct Fields<OptimizerSpec> {
@@ -250,6 +79,18 @@ struct Fields<EarlyStoppingSpec> {
 };
 
 template <>
+struct Fields<GroupRatesSpec> {
+  template <class V>
+  static void visit(V&& visit) {
+    using S = GroupRatesSpec;
+    visit(Field{"ttt", "of TTT layers"}.at_least(0), &S::ttt);
+    visit(Field{"gate", "of the gates of TTT layers"}.at_least(0), &S::gate);
+    visit(Field{"lora", "of low-rank updates"}.at_least(0), &S::lora);
+    visit(Field{"base", "of everything else"}.at_least(0), &S::base);
+  }
+};
+
+template <>
 struct Fields<TrainSpec> {
   template <class V>
   static void visit(V&& visit) {
@@ -260,6 +101,11 @@ struct Fields<TrainSpec> {
     visit(Field{"optimizer", "how parameters are updated"}, &S::optimizer);
     visit(Field{"schedule", "learning rate over updates"}, &S::schedule);
     visit(Field{"clip_norm", "largest norm of the gradient"}.above(0).or_unset("none"), &S::clip_norm);
+    visit(
+        Field{"parameters", "what trains: patterns as of ttt.parameters, or none, which leaves the model as it starts"}
+            .of_patterns(),
+        &S::parameters);
+    visit(Field{"group_lr", "learning rates of groups of parameters; unset: optimizer.lr"}, &S::group_lr);
     visit(Field{"label_smoothing", "share of the target spread over all classes"}.at_least(0).below(1),
           &S::label_smoothing);
     visit(Field{"early_stopping", "stop when the validation loss improves no more"}, &S::early_stopping);
@@ -326,8 +172,8 @@ struct Fields<TttSpec> {
     visit(Field{"batch_size", "samples of one update"}.at_least(1), &S::batch_size);
     visit(Field{"lr", "learning rate of adaptation"}.at_least(0), &S::lr);
     visit(Field{"parameters",
-                "what adapts: all, norm, body, last:N, first:N, layers:[i, j] or a name pattern with * "
-                "and ?; or a list of these"}
+                "what adapts: all, norm, body, ttt, gate, lora, base, last:N, first:N, layers:[i, j] or a name pattern "
+                "with * and ?; or a list of these"}
               .of_patterns(),
           &S::parameters);
     visit(Field{"query_size", "samples of the held-out fold to adapt on"}.at_least(0).or_zero("all"), &S::query_size);
@@ -377,6 +223,31 @@ struct Fields<CheckpointSpec> {
 };
 
 template <>
+struct Fields<InnerLossSpec> {
+  template <class V>
+  static void visit(V&& visit) {
+    using S = InnerLossSpec;
+    visit(Field{"every", "record at every n-th evaluation of the held-out fold"}
+              .at_least(0)
+              .or_zero("never")
+              .short_form(),
+          &S::every);
+    visit(Field{"max_positions", "positions of a sequence that are recorded"}.at_least(1).at_most(10'000'000),
+          &S::max_positions);
+    visit(Field{"layers", "which TTT layers: all, or indices (negative from the end)"}.of_patterns(), &S::layers);
+  }
+};
+
+template <>
+struct Fields<DiagnosticsSpec> {
+  template <class V>
+  static void visit(V&& visit) {
+    using S = DiagnosticsSpec;
+    visit(Field{"inner_loss", "inner losses l0, lprev and lafter of TTT layers by position"}, &S::inner_loss);
+  }
+};
+
+template <>
 struct Fields<ExperimentSpec> {
   template <class V>
   static void visit(V&& visit) {
@@ -389,6 +260,7 @@ struct Fields<ExperimentSpec> {
     visit(Field{"train", "how it is trained on the training part of each fold"}, &S::train);
     visit(Field{"ttt", "how it adapts at test time to the held-out fold"}, &S::ttt);
     visit(Field{"metrics", "what is measured before and after adaptation"}.one_of(names::metrics()), &S::metrics);
+    visit(Field{"diagnostics", "whether the inner loop of TTT layers learns; changes no result"}, &S::diagnostics);
     visit(Field{"deterministic", "cnn: convolutions whose bits do not depend on the array's size; slower"},
           &S::deterministic);
     visit(Field{"retries", "how often a failed attempt is tried again"}.at_least(0).at_most(1000), &S::retries);
