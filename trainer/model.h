@@ -2,28 +2,42 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
+#include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "experiments/sample_kind.h"
 #include "experiments/spec.h"
 #include "trainer/compute.h"
 #include "trainer/model_layout.h"
 
 namespace tenfold {
 
-// The dropout masks of the current step, made where they are asked for and kept in one buffer per site.
+class InnerLossRecorder;  // ttt/inner_loss.h
+
+// The dropout masks of the current step, made where they are asked for and kept in one buffer per site and shape.
 class DropoutMasks {
  public:
   DropoutMasks(const Compute& compute, DropoutTables tables) : compute_(compute), tables_(std::move(tables)) {}
   DropoutTables& tables() { return tables_; }
-  // (K, batch, units) for the layer called `site`
+  // (K, batch, units), or (1, batch, units) for all members, for the layer called `site`. Of sequences, units are
+  // steps * width: a mask at (sample, step, unit) does not depend on the padded length.
   at::Tensor mask(int site, std::int64_t batch, std::int64_t units, const StepCounter& counter);
   bool any() const;  // whether any member drops anything
 
  private:
   const Compute& compute_;
   DropoutTables tables_;
-  std::vector<at::Tensor> buffers_;  // by site
+  // A captured step goes on writing where it did.
+  std::map<std::tuple<int, std::int64_t, std::int64_t>, at::Tensor> buffers_;
+};
+
+// What a model is given of the samples of K members.
+struct Batch {
+  at::Tensor x;            // fixed (K, B, features), sequences (K, B, T, features), tokens (K, B, T) int64
+  at::Tensor step_weight;  // (K, B, T) float32: 1 for a real step, 0 for padding, which comes last; undefined if fixed
 };
 
 // How a forward pass runs.
@@ -31,8 +45,9 @@ struct ForwardMode {
   DropoutMasks* dropout = nullptr;       // null: no dropout
   const StepCounter* counter = nullptr;  // of the masks
   bool batch_statistics = false;         // batch norm by the batch, running statistics moved by `momentum`
-  at::Tensor sample_weight;              // (K, B): 0 for padding
+  at::Tensor sample_weight;              // (K, B): 0 for padding; may be undefined in eval mode: all are real
   at::Tensor momentum;                   // (K)
+  InnerLossRecorder* inner_losses = nullptr;
 };
 
 // Parameters and buffers of K members, each (K, ...), in the layout's order.
@@ -41,27 +56,47 @@ struct ModelState {
   std::vector<at::Tensor> buffers;
 };
 
-// A model as a function of its parameters: nothing is kept between calls but what the layout says.
+// What a model must know of the data.
+struct ModelData {
+  std::vector<std::int64_t> sample_shape;  // of a sample, or of one step of a sequence
+  int classes = 0;
+  SampleKind kind = SampleKind::fixed;
+  LabelKind label_kind = LabelKind::sample;
+};
+
+// A model as a function of its parameters: nothing is kept between calls but what the layout says. Float32 and
+// float64 parameters are both taken (gradients are checked in float64).
 class Model {
  public:
-  Model(ModelSpec spec, std::vector<std::int64_t> sample_shape, int classes, bool deterministic);
+  Model(ModelSpec spec, ModelData data, ModelLayout layout)
+      : spec_(std::move(spec)), data_(std::move(data)), layout_(std::move(layout)) {}
+  virtual ~Model() = default;
   const ModelLayout& layout() const { return layout_; }
   const ModelSpec& spec() const { return spec_; }
-  // x (K, B, features) -> logits (K, B, classes)
-  at::Tensor forward(ModelState& state, const at::Tensor& x, const ForwardMode& mode) const;
+  const ModelData& data() const { return data_; }
+  // Logits (K, R, classes): R = B where a sample has one label, R = B * T (sample-major) where each step has one.
+  virtual at::Tensor forward(ModelState& state, const Batch& batch, const ForwardMode& mode) const = 0;
+  // Whether a sample's logits depend on the other samples of its batch also in eval mode (inner: per_batch); they
+  // are then evaluated in batches of train.batch_size.
+  virtual bool mixes_samples() const { return false; }
 
  private:
-  at::Tensor normalise(ModelState& state, std::size_t& parameter, std::size_t& buffer, const at::Tensor& x,
-                       const ForwardMode& mode) const;
   ModelSpec spec_;
-  std::vector<std::int64_t> sample_shape_;
-  bool deterministic_;
+  ModelData data_;
   ModelLayout layout_;
 };
 
-// Initial values of one member, as (1, ...) float tensors on the CPU: weights and biases uniform in +-1/sqrt(fan_in)
-// (Kaiming with a = sqrt 5, as torch.nn.Linear), norms 1 and 0. Keyed by (seed, repeat, fold, parameter name, flat
-// index), so equal names and shapes begin equal in every configuration.
+// Throws Error(config) where the model cannot take the samples. deterministic: see ExperimentSpec.
+std::unique_ptr<Model> make_model(const ModelSpec& spec, const ModelData& data, bool deterministic);
+
+std::unique_ptr<Model> make_classifier_model(const ModelSpec& spec, const ModelData& data,
+                                             bool deterministic);                           // mlp, cnn
+std::unique_ptr<Model> make_recurrent_model(const ModelSpec& spec, const ModelData& data);  // ttt_rnn, gru, lstm
+std::unique_ptr<Model> make_ttt_lm(const ModelSpec& spec, const ModelData& data);
+std::unique_ptr<Model> make_transformer_lm(const ModelSpec& spec, const ModelData& data);
+
+// Initial values of one member, as (1, ...) float tensors on the CPU, as ParameterInfo::initial says. Keyed by (seed,
+// repeat, fold, parameter name, flat index), so equal names and shapes begin equal in every configuration.
 ModelState initial_state(const ModelLayout& layout, std::uint64_t seed, int repeat, int fold);
 
 }  // namespace tenfold

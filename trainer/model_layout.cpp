@@ -6,6 +6,8 @@
 #include <string_view>
 
 #include "experiments/error.h"
+#include "trainer/language_layout.h"
+#include "trainer/recurrent_layout.h"
 
 namespace tenfold {
 namespace {
@@ -68,7 +70,10 @@ class LayoutBuilder {
   void add(std::string name, std::vector<std::int64_t> shape, ParameterRole role, std::int64_t fan_in) {
     values_ += product(shape, "model: weights");
     if (values_ > kMaxParameters) fail("model: it would have more than 2^40 parameters; make its layers narrower");
-    layout_.parameters.push_back({std::move(name), std::move(shape), layout_.layers, role, fan_in});
+    InitialValue initial;
+    if (role == ParameterRole::norm_weight) initial = {InitialValue::Kind::constant, 1};
+    if (role == ParameterRole::norm_bias) initial = {InitialValue::Kind::constant, 0};
+    layout_.parameters.push_back({std::move(name), std::move(shape), layout_.layers, role, fan_in, initial});
   }
 
   std::string norm_;
@@ -124,7 +129,9 @@ std::string suggestion(const ModelLayout& layout, const std::string& pattern) {
         nearest = &name;
       }
   std::string text = nearest ? "; did you mean '" + *nearest + "'?" : ";";
-  text += " Allowed are all, norm, body, last:N, first:N, layers:[i, j] and name patterns; this model's parameters are";
+  text +=
+      " Allowed are all, norm, body, ttt, gate, lora, base, last:N, first:N, layers:[i, j] and name patterns; this "
+      "model's parameters are";
   constexpr std::size_t kShown = 12;
   for (std::size_t i = 0; i < std::min(kShown, layout.parameters.size()); ++i)
     text += (i ? ", " : " ") + layout.parameters[i].name;
@@ -185,12 +192,20 @@ std::optional<std::vector<bool>> selected_layers(const ModelLayout& layout, cons
 
 bool is_norm(ParameterRole role) { return role == ParameterRole::norm_weight || role == ParameterRole::norm_bias; }
 
+std::optional<ParameterGroup> group_called(std::string_view pattern) {
+  for (const ParameterGroup group :
+       {ParameterGroup::base, ParameterGroup::ttt, ParameterGroup::gate, ParameterGroup::lora})
+    if (pattern == to_string(group)) return group;
+  return std::nullopt;
+}
+
 bool selects(const std::string& pattern, const std::optional<std::vector<bool>>& layers, const ModelLayout& layout,
              const ParameterInfo& parameter) {
   if (layers) return (*layers)[parameter.layer];
   if (pattern == "all") return true;
   if (pattern == "norm") return is_norm(parameter.role);
   if (pattern == "body") return parameter.layer < layout.layers - 1;
+  if (const auto group = group_called(pattern)) return parameter.group == *group;
   return matches(parameter.name, pattern);
 }
 
@@ -255,6 +270,9 @@ std::vector<std::int64_t> linear_widths(const ModelSpec& spec, const std::vector
 }
 
 ModelLayout model_layout(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape, int classes) {
+  if (spec.kind == "ttt_rnn" || spec.kind == "gru" || spec.kind == "lstm")
+    return recurrent_layout(spec, product(sample_shape, "the samples"), classes);
+  if (spec.kind == "ttt_lm" || spec.kind == "transformer_lm") return language_layout(spec, classes);
   check_norm(spec);
   const std::vector<std::int64_t> widths = linear_widths(spec, sample_shape, classes);
   LayoutBuilder builder(spec);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "experiments/records.h"
 #include "experiments/spec.h"
 
 // Names, shapes, layers and roles of a model's parameters, without LibTorch: `tenfold plan`, `last:N`,
@@ -12,12 +13,25 @@ namespace tenfold {
 
 enum class ParameterRole { weight, bias, norm_weight, norm_bias };
 
+// What a parameter begins as.
+struct InitialValue {
+  enum class Kind {
+    fan_in,    // uniform in +-1/sqrt(fan_in): Kaiming with a = sqrt 5, as torch.nn.Linear
+    normal,    // mean 0, standard deviation `value`
+    constant,  // `value`
+  };
+  Kind kind = Kind::fan_in;
+  double value = 0;
+};
+
 struct ParameterInfo {
   std::string name;                 // "layers.0.linear.weight"
   std::vector<std::int64_t> shape;  // of one member; linear weights are [in, out]
   int layer;                        // 0 .. layers-1; the classifier head is the last layer
   ParameterRole role;
   std::int64_t fan_in;  // inputs of one output unit; 0 for norms
+  InitialValue initial = {};
+  ParameterGroup group = ParameterGroup::base;
   std::int64_t size() const;
 };
 
@@ -41,8 +55,9 @@ struct ModelLayout {
 // where norm is batch); at last `head.weight` [in, classes] and `head.bias` [classes]. A cnn is its convolutions
 // ("same" padding, norm, activation, 2x2 max pool as long as height and width are at least 2), flattened, then an mlp.
 // Its `layer` norm is over (channels, height, width) of one sample, with one weight and bias per channel.
-// sample_shape: (features), or (channels, height, width); an mlp flattens, a cnn wants the latter. Throws
-// Error(config) where the model cannot take the samples.
+// sample_shape: (features), or (channels, height, width); an mlp flattens, a cnn wants the latter; of sequences the
+// shape of one step, of tokens (1), where classes is the vocabulary. The other kinds' names are in recurrent_layout.h
+// and language_layout.h. Throws Error(config) where the model cannot take the samples.
 ModelLayout model_layout(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape, int classes);
 
 // One convolution of a cnn and the pool behind it. Height and width are those of the convolution's input and output.
@@ -58,9 +73,10 @@ std::vector<ConvolutionInfo> convolutions(const ModelSpec& spec, const std::vect
 std::vector<std::int64_t> linear_widths(const ModelSpec& spec, const std::vector<std::int64_t>& sample_shape,
                                         int classes);
 
-// Which parameters adapt. Each pattern adds some: all; norm (weights and biases of norm layers); last:N and
-// first:N (layers); body (all layers but the head); layers:[i, j] (negative from the end); anything else is a
-// name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or a layer not there.
+// Which parameters adapt, or train. Each pattern adds some: all; norm (weights and biases of norm layers); ttt, gate,
+// lora, base (groups); last:N and first:N (layers); body (all layers but the head); layers:[i, j] (negative from the
+// end); anything else is a name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or a
+// layer not there.
 std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns);
 
 std::int64_t selected_count(const ModelLayout& layout, const std::vector<bool>& selected);  // values, not tensors

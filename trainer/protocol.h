@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "experiments/records.h"
@@ -68,7 +69,26 @@ class FrameParser {
   std::size_t consumed_ = 0;
 };
 
-enum class RowKind : std::uint32_t { train_step, ttt_step, evaluation };
+enum class RowKind : std::uint32_t { train_step, ttt_step, evaluation, inner_loss, gate, position_loss, group_step };
+inline constexpr std::size_t kRowKinds = 7;
+
+// The row struct's kind, so that packing, sending and storing are written once for all of them.
+template <class Row>
+struct RowKindOf;
+template <>
+struct RowKindOf<TrainStepRow> : std::integral_constant<RowKind, RowKind::train_step> {};
+template <>
+struct RowKindOf<TttStepRow> : std::integral_constant<RowKind, RowKind::ttt_step> {};
+template <>
+struct RowKindOf<EvaluationRow> : std::integral_constant<RowKind, RowKind::evaluation> {};
+template <>
+struct RowKindOf<InnerLossRow> : std::integral_constant<RowKind, RowKind::inner_loss> {};
+template <>
+struct RowKindOf<GateRow> : std::integral_constant<RowKind, RowKind::gate> {};
+template <>
+struct RowKindOf<PositionLossRow> : std::integral_constant<RowKind, RowKind::position_loss> {};
+template <>
+struct RowKindOf<GroupStepRow> : std::integral_constant<RowKind, RowKind::group_step> {};
 
 struct RowBlockHeader {
   RowKind kind;
@@ -92,6 +112,10 @@ struct RowBlock {
   std::vector<TrainStepRow> train_steps;  // the one of header.kind is filled
   std::vector<TttStepRow> ttt_steps;
   std::vector<EvaluationRow> evaluations;
+  std::vector<InnerLossRow> inner_losses;
+  std::vector<GateRow> gates;
+  std::vector<PositionLossRow> position_losses;
+  std::vector<GroupStepRow> group_steps;
 };
 RowBlock decode_rows(std::string_view payload);  // throws Error(communication) when sizes disagree
 

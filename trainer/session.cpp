@@ -27,17 +27,10 @@ using std::chrono::steady_clock;
 // Rows of many members fill small blocks; together they may wait up to this.
 constexpr std::size_t kMaxWaitingBytes = std::size_t{1} << 20;
 
-constexpr std::size_t row_bytes(RowKind kind) {
-  switch (kind) {
-    case RowKind::train_step:
-      return sizeof(TrainStepRow);
-    case RowKind::ttt_step:
-      return sizeof(TttStepRow);
-    case RowKind::evaluation:
-      return sizeof(EvaluationRow);
-  }
-  return 0;
-}
+// By kind.
+constexpr std::size_t kRowBytes[kRowKinds] = {sizeof(TrainStepRow), sizeof(TttStepRow), sizeof(EvaluationRow),
+                                              sizeof(InnerLossRow), sizeof(GateRow),    sizeof(PositionLossRow),
+                                              sizeof(GroupStepRow)};
 
 int stream_socket(int socket) {
   int type = 0;
@@ -182,18 +175,17 @@ void Session::fail(const std::string& kind, const std::string& reason) {
   send(FrameType::failure, encode(FailureNotice{kind, reason}));
 }
 
-void Session::rows(std::uint32_t member, std::span<const TrainStepRow> rows) {
-  add_rows(RowKind::train_step, member, rows);
-}
-void Session::rows(std::uint32_t member, std::span<const TttStepRow> rows) {
-  add_rows(RowKind::ttt_step, member, rows);
-}
-void Session::rows(std::uint32_t member, std::span<const EvaluationRow> rows) {
-  add_rows(RowKind::evaluation, member, rows);
-}
+void Session::rows(std::uint32_t member, std::span<const TrainStepRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const TttStepRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const EvaluationRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const InnerLossRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const GateRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const PositionLossRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const GroupStepRow> rows) { add_rows(member, rows); }
 
 template <class Row>
-void Session::add_rows(RowKind kind, std::uint32_t member, std::span<const Row> rows) {
+void Session::add_rows(std::uint32_t member, std::span<const Row> rows) {
+  constexpr RowKind kind = RowKindOf<Row>::value;
   constexpr std::size_t kBlockBytes = max_rows_per_block(sizeof(Row)) * sizeof(Row);
   const std::lock_guard lock(output_mutex_);
   if (member >= blocks_.size())
@@ -248,7 +240,8 @@ void Session::frame_rows() {
   std::string payload;
   for (const auto& [member, kind] : filled_) {
     Block& block = blocks_[member][static_cast<std::size_t>(kind)];
-    const RowBlockHeader header{kind, member, static_cast<std::uint32_t>(block.size() / row_bytes(kind)), 0};
+    const RowBlockHeader header{
+        kind, member, static_cast<std::uint32_t>(block.size() / kRowBytes[static_cast<std::size_t>(kind)]), 0};
     payload.assign(reinterpret_cast<const char*>(&header), sizeof header);
     payload += block;
     append_frame(output_, FrameType::rows, attempt_, payload);

@@ -53,6 +53,10 @@ class Session : public Reporter {
   void rows(std::uint32_t member, std::span<const TrainStepRow> rows) override;
   void rows(std::uint32_t member, std::span<const TttStepRow> rows) override;
   void rows(std::uint32_t member, std::span<const EvaluationRow> rows) override;
+  void rows(std::uint32_t member, std::span<const InnerLossRow> rows) override;
+  void rows(std::uint32_t member, std::span<const GateRow> rows) override;
+  void rows(std::uint32_t member, std::span<const PositionLossRow> rows) override;
+  void rows(std::uint32_t member, std::span<const GroupStepRow> rows) override;
   void checkpoint(const CheckpointNotice& notice) override;
   void outcome(const MemberOutcome& outcome) override;
   void progress(const Progress& progress) override;
@@ -75,7 +79,7 @@ class Session : public Reporter {
   void finish();
   void fail(const std::string& kind, const std::string& reason);
   template <class Row>
-  void add_rows(RowKind kind, std::uint32_t member, std::span<const Row> rows);
+  void add_rows(std::uint32_t member, std::span<const Row> rows);
   void send(FrameType type, std::string_view payload);  // after the rows that came before
 
   // under output_mutex_
@@ -96,7 +100,7 @@ class Session : public Reporter {
 
   std::mutex output_mutex_;  // the computing thread may block in it; the link thread only tries
   std::uint64_t attempt_ = 0;
-  std::vector<std::array<Block, 3>> blocks_;               // by member and kind
+  std::vector<std::array<Block, kRowKinds>> blocks_;       // by member and kind
   std::vector<std::pair<std::uint32_t, RowKind>> filled_;  // blocks that hold rows, oldest first
   std::size_t waiting_bytes_ = 0;
   std::string output_;  // whole frames, the first perhaps sent in part
