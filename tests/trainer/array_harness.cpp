@@ -27,6 +27,16 @@ void Recorder::rows(std::uint32_t member, std::span<const TttStepRow> rows) { ap
 void Recorder::rows(std::uint32_t member, std::span<const EvaluationRow> rows) {
   append(members[member].evaluations, rows);
 }
+void Recorder::rows(std::uint32_t member, std::span<const InnerLossRow> rows) {
+  append(members[member].inner_losses, rows);
+}
+void Recorder::rows(std::uint32_t member, std::span<const GateRow> rows) { append(members[member].gates, rows); }
+void Recorder::rows(std::uint32_t member, std::span<const PositionLossRow> rows) {
+  append(members[member].position_losses, rows);
+}
+void Recorder::rows(std::uint32_t member, std::span<const GroupStepRow> rows) {
+  append(members[member].group_steps, rows);
+}
 void Recorder::progress(const Progress&) {}
 
 double Recorder::metric(std::size_t member, Phase phase, const std::string& name) const {
@@ -81,6 +91,10 @@ void expect_equal(const Recorder::Member& a, const Recorder::Member& b) {
   EXPECT_TRUE(same_bits(without_times(a.train_steps), without_times(b.train_steps)));
   EXPECT_TRUE(same_bits(without_times(a.ttt_steps), without_times(b.ttt_steps)));
   EXPECT_TRUE(same_bits(a.evaluations, b.evaluations));
+  EXPECT_TRUE(same_bits(a.inner_losses, b.inner_losses));
+  EXPECT_TRUE(same_bits(a.gates, b.gates));
+  EXPECT_TRUE(same_bits(a.position_losses, b.position_losses));
+  EXPECT_TRUE(same_bits(a.group_steps, b.group_steps));
 }
 
 Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest) {
@@ -88,9 +102,17 @@ Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& r
   both.train_steps = first.train_steps;
   both.ttt_steps = first.ttt_steps;
   both.evaluations = first.evaluations;
+  both.inner_losses = first.inner_losses;
+  both.gates = first.gates;
+  both.position_losses = first.position_losses;
+  both.group_steps = first.group_steps;
   append<TrainStepRow>(both.train_steps, rest.train_steps);
   append<TttStepRow>(both.ttt_steps, rest.ttt_steps);
   append<EvaluationRow>(both.evaluations, rest.evaluations);
+  append<InnerLossRow>(both.inner_losses, rest.inner_losses);
+  append<GateRow>(both.gates, rest.gates);
+  append<PositionLossRow>(both.position_losses, rest.position_losses);
+  append<GroupStepRow>(both.group_steps, rest.group_steps);
   return both;
 }
 

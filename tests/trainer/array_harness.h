@@ -19,11 +19,19 @@ class Recorder final : public Reporter {
     std::vector<TrainStepRow> train_steps;
     std::vector<TttStepRow> ttt_steps;
     std::vector<EvaluationRow> evaluations;
+    std::vector<InnerLossRow> inner_losses;
+    std::vector<GateRow> gates;
+    std::vector<PositionLossRow> position_losses;
+    std::vector<GroupStepRow> group_steps;
     MemberOutcome outcome;
   };
   void rows(std::uint32_t member, std::span<const TrainStepRow> rows) override;
   void rows(std::uint32_t member, std::span<const TttStepRow> rows) override;
   void rows(std::uint32_t member, std::span<const EvaluationRow> rows) override;
+  void rows(std::uint32_t member, std::span<const InnerLossRow> rows) override;
+  void rows(std::uint32_t member, std::span<const GateRow> rows) override;
+  void rows(std::uint32_t member, std::span<const PositionLossRow> rows) override;
+  void rows(std::uint32_t member, std::span<const GroupStepRow> rows) override;
   void checkpoint(const CheckpointNotice& notice) override { checkpoints.push_back(notice); }
   void outcome(const MemberOutcome& outcome) override {
     members[static_cast<std::size_t>(outcome.member)].outcome = outcome;

@@ -146,6 +146,16 @@ TEST(RowBlocks, KeepEveryBit) {
   EXPECT_TRUE(same_bytes(decode_rows(encode_rows<EvaluationRow>(RowKind::evaluation, 0, evaluations)).evaluations,
                          evaluations));
   EXPECT_EQ(decode_rows(encode_rows<TttStepRow>(RowKind::ttt_step, 0, {})).header.count, 0u);
+
+  const std::vector<InnerLossRow> inner = {{40, 2047, 1.5, 1.25, kNaN, 31, Phase::validation, {}}};
+  EXPECT_TRUE(same_bytes(decode_rows(encode_rows<InnerLossRow>(RowKind::inner_loss, 2, inner)).inner_losses, inner));
+  const std::vector<GateRow> gates = {{40, 0.1, -0.25, 0.5, 31, 0}, {40, 0.0, 0.0, 0.0, 0, 0}};
+  EXPECT_TRUE(same_bytes(decode_rows(encode_rows<GateRow>(RowKind::gate, 0, gates)).gates, gates));
+  const std::vector<PositionLossRow> positions = {{7, 511, 3.25, 64, 7, Phase::after, {}}};
+  EXPECT_TRUE(same_bytes(
+      decode_rows(encode_rows<PositionLossRow>(RowKind::position_loss, 0, positions)).position_losses, positions));
+  const std::vector<GroupStepRow> groups = {{1, 2.5, 0.125, static_cast<std::int32_t>(ParameterGroup::lora), 0}};
+  EXPECT_TRUE(same_bytes(decode_rows(encode_rows<GroupStepRow>(RowKind::group_step, 0, groups)).group_steps, groups));
 }
 
 TEST(RowBlocks, TheFullestBlockFitsOneFrame) {
@@ -163,7 +173,7 @@ TEST(RowBlocks, DisagreeingSizesAndValuesAreErrors) {
   expect_communication_error([&] { decode_rows(good.substr(0, good.size() - 1)); }, "3 rows");
   expect_communication_error([&] { decode_rows(good + "x"); });
   std::string wrong = good;
-  wrong[0] = 3;
+  wrong[0] = static_cast<char>(kRowKinds);
   expect_communication_error([&] { decode_rows(wrong); }, "unknown kind");
   wrong = good;
   std::memset(wrong.data() + 8, 0xFF, 4);
@@ -175,6 +185,19 @@ TEST(RowBlocks, DisagreeingSizesAndValuesAreErrors) {
   std::string phase = encode_rows<EvaluationRow>(RowKind::evaluation, 0, sound);
   phase[sizeof(RowBlockHeader) + offsetof(EvaluationRow, phase)] = 9;
   expect_communication_error([&] { decode_rows(phase); }, "phase");
+
+  const std::vector<InnerLossRow> layer = {{1, 0, 1, 1, 1, -1, Phase::after, {}}};
+  expect_communication_error([&] { decode_rows(encode_rows<InnerLossRow>(RowKind::inner_loss, 0, layer)); },
+                             "layer -1");
+  const std::vector<InnerLossRow> inner = {{1, 0, 1, 1, 1, 0, Phase::after, {}}};
+  std::string inner_phase = encode_rows<InnerLossRow>(RowKind::inner_loss, 0, inner);
+  inner_phase[sizeof(RowBlockHeader) + offsetof(InnerLossRow, phase)] = 5;
+  expect_communication_error([&] { decode_rows(inner_phase); }, "phase");
+  const std::vector<PositionLossRow> position = {{1, -7, 1, 1, 0, Phase::after, {}}};
+  expect_communication_error([&] { decode_rows(encode_rows<PositionLossRow>(RowKind::position_loss, 0, position)); },
+                             "position -7");
+  const std::vector<GroupStepRow> group = {{1, 1, 1, 4, 0}};
+  expect_communication_error([&] { decode_rows(encode_rows<GroupStepRow>(RowKind::group_step, 0, group)); }, "group 4");
 }
 
 ArrayJob sample_job() {
