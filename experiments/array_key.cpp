@@ -31,11 +31,31 @@ class Key {
   std::string text_;
 };
 
+// Inner rates and initial gates are values per member.
+void add_sequence_model(Key& key, const ExperimentSpec& spec) {
+  const ModelSpec& model = spec.model;
+  const TttLayerSpec& ttt = model.ttt;
+  key.add("buckets", spec.dataset.length_buckets).add("layers", model.layers).add("units", model.units);
+  key.add("bidirectional", model.bidirectional).add("width", model.width).add("heads", model.heads);
+  key.add("feed_forward", model.feed_forward).add("tie", model.tie_embeddings).add("rope", model.rope_base);
+  key.add("checkpoint", model.checkpoint).add("inner_model", ttt.kind).add("placed", ttt.layers);
+  key.add("mini_batch", ttt.mini_batch_size).add("inner_layers", ttt.inner_layers);
+  key.add("iterations", ttt.inner_iterations).add("inner_clip", ttt.inner_clip_norm).add("persistent", ttt.persistent);
+  key.add("group_size", ttt.checkpoint_group_size).add("dialect", ttt.dialect).add("share_qk", ttt.share_qk);
+  key.add("use_gate", ttt.use_gate).add("pre_conv", ttt.pre_conv).add("encoder", ttt.encoder);
+  key.add("decoder_ln", ttt.decoder_ln).add("inner", ttt.inner).add("window", ttt.inner_window);
+  key.add("sequence_length", ttt.sequence_length).add("use_sgd", ttt.use_sgd);
+  key.add("lora", model.lora.rank).add("lora_scaling", model.lora.scaling).add("lora_at", model.lora.projections);
+  const GroupRatesSpec& rates = spec.train.group_lr;
+  key.add("group_rates", rates.ttt || rates.gate || rates.lora || rates.base);
+}
+
 void add_model(Key& key, const ExperimentSpec& spec, const DatasetSummary& data) {
   const ModelSpec& model = spec.model;
   key.add("data", data.fingerprint.hex()).add("shape", data.sample_shape).add("classes", data.classes);
-  key.add("model", model.kind).add("hidden", model.hidden).add("norm", model.norm);
-  key.add("activation", model.activation).add("dropout", model.dropout > 0);
+  key.add("model", model.kind).add("dropout", model.dropout > 0);
+  if (data.kind != SampleKind::fixed) return add_sequence_model(key, spec);
+  key.add("hidden", model.hidden).add("norm", model.norm).add("activation", model.activation);
   if (model.kind == "cnn")
     key.add("channels", model.channels).add("kernel", model.kernel_size).add("deterministic", spec.deterministic);
 }
@@ -46,7 +66,7 @@ std::string fit_array_key(const ExperimentSpec& spec, const DatasetSummary& data
   const TrainSpec& train = spec.train;
   Key key("fit");
   add_model(key, spec, data);
-  key.add("batch", train.batch_size).add("optimizer", train.optimizer.kind);
+  key.add("batch", train.batch_size).add("optimizer", train.optimizer.kind).add("trains", train.parameters);
   // Members advance together: as many epochs or updates, evaluated at the same steps.
   if (train.steps)
     key.add("steps", train.steps);
@@ -65,6 +85,10 @@ std::string trial_array_key(const ExperimentSpec& spec, const DatasetSummary& da
   if (ttt.parameters) key.add("parameters", *ttt.parameters);
   key.add("optimizer", ttt.optimizer.kind).add("mode", ttt.mode).add("reset", ttt.reset);
   key.add("eval", ttt.eval_every_steps).add("metrics", spec.metrics);
+  const InnerLossSpec& inner = spec.diagnostics.inner_loss;
+  key.add("inner_loss", inner.every).add("inner_positions", inner.max_positions).add("inner_layers", inner.layers);
+  // Where a sample's prediction depends on its batch, evaluation takes the batches of training.
+  if (data.kind != SampleKind::fixed) key.add("train_batch", spec.train.batch_size);
   return key.take();
 }
 

@@ -9,13 +9,41 @@ bool is_one_of(std::string_view value, std::initializer_list<std::string_view> v
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
+bool reads_tokens(const DatasetSpec& dataset) { return is_one_of(dataset.kind, {"text", "tokens"}); }
+
+bool reads_sequences(const DatasetSpec& dataset) {
+  return is_one_of(dataset.kind, {"hdf5", "mat", "wav", "synthetic_sequences"}) ||
+         (dataset.kind == "npz" && !dataset.offsets_key.empty());
+}
+
+bool has_groups(const DatasetSpec& dataset) {
+  if (dataset.kind == "csv") return !dataset.group_column.empty();
+  if (dataset.kind == "npy") return !dataset.groups.empty();
+  if (dataset.kind == "npz") return !dataset.groups_key.empty();
+  if (is_one_of(dataset.kind, {"synthetic", "synthetic_sequences"})) return dataset.group_count > 0;
+  if (is_one_of(dataset.kind, {"hdf5", "mat"})) return !dataset.session_attribute.empty();
+  return dataset.kind == "wav" && dataset.file_pattern.find("<group>") != std::string::npos;
+}
+
+const char* how_to_give_groups(const std::string& kind) {
+  if (kind == "csv") return "give dataset.group_column";
+  if (kind == "npy") return "give dataset.groups";
+  if (kind == "npz") return "give dataset.groups_key";
+  if (is_one_of(kind, {"synthetic", "synthetic_sequences"})) return "give dataset.group_count";
+  if (is_one_of(kind, {"hdf5", "mat"})) return "give dataset.session_attribute";
+  if (kind == "wav") return "give dataset.file_pattern a part (?<group>...)";
+  return "this kind of dataset has none";
+}
+
 void dataset_contradictions(const DatasetSpec& dataset, const ReportContradiction& report) {
   const std::string& kind = dataset.kind;
   if (kind.empty()) {
-    report("dataset", "dataset.kind is missing; allowed: digits, csv, npy, npz, idx, synthetic");
+    report("dataset",
+           "dataset.kind is missing; allowed: digits, csv, npy, npz, idx, synthetic, hdf5, mat, wav, "
+           "synthetic_sequences, text, tokens");
     return;
   }
-  const bool from_file = is_one_of(kind, {"csv", "npy", "npz", "idx"});
+  const bool from_file = is_one_of(kind, {"csv", "npy", "npz", "idx", "hdf5", "mat", "wav", "text", "tokens"});
   if (from_file && dataset.path.empty()) report("dataset", "dataset.path is missing: kind " + kind + " reads a file");
   if (is_one_of(kind, {"npy", "idx"}) && dataset.labels.empty())
     report("dataset", "dataset.labels is missing: kind " + kind + " has its labels in a file of their own");
@@ -24,25 +52,18 @@ void dataset_contradictions(const DatasetSpec& dataset, const ReportContradictio
   if (kind == "synthetic" && dataset.classes > dataset.samples)
     report("dataset.classes", "dataset.classes is " + std::to_string(dataset.classes) +
                                   ", more than dataset.samples (" + std::to_string(dataset.samples) + ")");
-  if (is_one_of(dataset.shift.kind, {"blur", "translate", "rotate"}) && is_one_of(kind, {"csv", "synthetic"}))
+  if (kind == "synthetic_sequences" &&
+      !(dataset.min_steps <= dataset.mean_steps && dataset.mean_steps <= dataset.max_steps))
+    report("dataset.mean_steps", "dataset.mean_steps is not between dataset.min_steps and dataset.max_steps");
+  if (dataset.normalise_by == "group" && !has_groups(dataset))
+    report("dataset.normalise_by", std::string("dataset.normalise_by group needs groups: ") + how_to_give_groups(kind));
+  if (reads_tokens(dataset) && dataset.shift.kind != "none")
+    report("dataset.shift", "dataset.shift " + dataset.shift.kind + " changes numbers, and dataset.kind " + kind +
+                                " is made of tokens; allowed: none");
+  if (is_one_of(dataset.shift.kind, {"blur", "translate", "rotate"}) &&
+      (is_one_of(kind, {"csv", "synthetic"}) || reads_sequences(dataset)))
     report("dataset.shift", "dataset.shift " + dataset.shift.kind + " needs images, and dataset.kind " + kind +
                                 " has none; allowed: gaussian_noise, contrast, feature_dropout, none");
-}
-
-bool has_groups(const DatasetSpec& dataset) {
-  if (dataset.kind == "csv") return !dataset.group_column.empty();
-  if (dataset.kind == "npy") return !dataset.groups.empty();
-  if (dataset.kind == "npz") return !dataset.groups_key.empty();
-  if (dataset.kind == "synthetic") return dataset.group_count > 0;
-  return false;
-}
-
-const char* how_to_give_groups(const std::string& kind) {
-  if (kind == "csv") return "give dataset.group_column";
-  if (kind == "npy") return "give dataset.groups";
-  if (kind == "npz") return "give dataset.groups_key";
-  if (kind == "synthetic") return "give dataset.group_count";
-  return "this kind of dataset has none";
 }
 
 void fold_contradictions(const ExperimentSpec& spec, const ReportContradiction& report) {
@@ -66,6 +87,16 @@ void fold_contradictions(const ExperimentSpec& spec, const ReportContradiction& 
     if (is_one_of(metric, {"auroc_unseen", "detection_rate_5"}) && folds.kind != "held_out_class")
       report("metrics",
              "metric " + metric + " is about a class that training never saw: it needs folds.kind held_out_class");
+  for (const std::string& metric : spec.metrics) {
+    if (!reads_tokens(dataset) && metric == "bits_per_byte")
+      report("metrics", "metric bits_per_byte is about text, and dataset.kind is " + dataset.kind);
+    if (reads_tokens(dataset) && !is_one_of(metric, {"accuracy", "nll", "perplexity", "bits_per_byte", "ece"}))
+      report("metrics", "metric " + metric + " is about classes, and dataset.kind " + dataset.kind +
+                            " has tokens; allowed: accuracy, nll, perplexity, bits_per_byte, ece");
+  }
+  if (reads_tokens(dataset) && is_one_of(folds.kind, {"stratified", "stratified_group", "repeated", "held_out_class"}))
+    report("folds.kind", "folds.kind " + folds.kind + " needs a class of every sample, and dataset.kind " +
+                             dataset.kind + " has none; allowed: kfold");
   if (spec.metrics.empty()) report("metrics", "metrics is empty: give at least one");
 }
 
@@ -86,7 +117,7 @@ void training_contradictions(const ExperimentSpec& spec, const ReportContradicti
     report("train.eval_every_steps",
            "train.eval_every_steps evaluates the validation part: give folds.validation, such as 0.1");
   schedule_contradictions("train.schedule", train.schedule, train.optimizer.lr, report);
-  if (spec.model.norm == "batch" && train.batch_size == 1)
+  if (is_one_of(spec.model.kind, {"mlp", "cnn"}) && spec.model.norm == "batch" && train.batch_size == 1)
     report("train.batch_size",
            "train.batch_size is 1, but model.norm batch needs at least 2 samples for its statistics");
   if (train.optimizer.nesterov && train.optimizer.kind == "sgd" && train.optimizer.momentum == 0)
@@ -95,6 +126,21 @@ void training_contradictions(const ExperimentSpec& spec, const ReportContradicti
 
 void model_contradictions(const ExperimentSpec& spec, const ReportContradiction& report) {
   const ModelSpec& model = spec.model;
+  const bool recurrent = is_one_of(model.kind, {"ttt_rnn", "gru", "lstm"});
+  const bool language = is_one_of(model.kind, {"ttt_lm", "transformer_lm"});
+  const char* allowed = reads_tokens(spec.dataset)      ? "ttt_lm, transformer_lm"
+                        : reads_sequences(spec.dataset) ? "ttt_rnn, gru, lstm"
+                                                        : "mlp, cnn";
+  if (!spec.dataset.kind.empty() &&
+      (language != reads_tokens(spec.dataset) || recurrent != reads_sequences(spec.dataset)))
+    report("model.kind", "model.kind " + model.kind + " cannot take the samples of dataset.kind " + spec.dataset.kind +
+                             "; allowed: " + allowed);
+  if (language && model.width % model.heads != 0)
+    report("model.heads", "model.heads is " + std::to_string(model.heads) + ", which does not divide model.width (" +
+                              std::to_string(model.width) + ")");
+  if (language && model.heads > 0 && model.width % model.heads == 0 && model.width / model.heads % 2 != 0)
+    report("model.heads", "model.width / model.heads is " + std::to_string(model.width / model.heads) +
+                              ", and rotary positions turn pairs: it must be even");
   if (model.kind != "cnn") return;
   if (model.channels.empty()) report("model.channels", "model.channels is empty: a cnn needs at least one convolution");
   if (model.kernel_size % 2 == 0)
@@ -106,7 +152,12 @@ void model_contradictions(const ExperimentSpec& spec, const ReportContradiction&
 
 void adaptation_contradictions(const ExperimentSpec& spec, const ReportContradiction& report) {
   const TttSpec& ttt = spec.ttt;
-  const std::string& norm = spec.model.norm;
+  // Language models always have norms, recurrent ones but in the decoder of a ttt_rnn.
+  const std::string& kind = spec.model.kind;
+  const std::string norm = is_one_of(kind, {"mlp", "cnn"})    ? spec.model.norm
+                           : is_one_of(kind, {"gru", "lstm"}) ? "none"
+                           : kind == "ttt_rnn"                ? (spec.model.ttt.decoder_ln ? "layer" : "none")
+                                                              : "layer";
   if (ttt.method == "source") return;
   if (ttt.method == "bn" && norm != "batch")
     report("ttt.method", "ttt.method bn adapts the statistics of batch norms: give model.norm batch");

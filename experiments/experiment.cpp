@@ -53,9 +53,10 @@ void find_beside(const std::filesystem::path& folder, std::string& file) {
   if (std::filesystem::exists(beside, ignored)) file = beside.string();
 }
 
-void find_files(const std::string& experiment_file, DatasetSpec& dataset) {
+void find_files(const std::string& experiment_file, DatasetSpec& dataset, ModelSpec& model) {
   const std::filesystem::path folder = std::filesystem::path(experiment_file).parent_path();
-  for (std::string* file : {&dataset.path, &dataset.labels, &dataset.groups}) find_beside(folder, *file);
+  for (std::string* file : {&dataset.path, &dataset.labels, &dataset.groups, &dataset.tokenizer, &model.checkpoint})
+    find_beside(folder, *file);
 }
 
 // What `key` stands for in the file, or null.
@@ -293,7 +294,7 @@ Experiment Experiment::parse(const std::string& text, const std::string& file_na
   sources->problems.throw_if_any();
   experiment.base_ = sources->unresolved;
   resolve_method_defaults(experiment.base_);
-  find_files(file_name, experiment.base_.dataset);
+  find_files(file_name, experiment.base_.dataset, experiment.base_.model);
   return experiment;
 }
 
@@ -303,7 +304,7 @@ ExperimentSpec Experiment::resolve(std::size_t configuration) const {
   for (const auto& [key, text] : configurations_.at(configuration).parameters)
     set_field(spec, key, sources_->values.at(value_key(key, text)), none);
   resolve_method_defaults(spec);
-  find_files(file_, spec.dataset);
+  find_files(file_, spec.dataset, spec.model);
   return spec;
 }
 

@@ -95,10 +95,16 @@ void forget_unused(OptimizerSpec& optimizer) {
 Digest fit_content(const ExperimentSpec& spec) {
   ModelSpec model = spec.model;
   TrainSpec train = spec.train;
-  if (model.kind == "mlp") {
+  if (model.kind != "cnn") {
     model.channels = ModelSpec{}.channels;
     model.kernel_size = ModelSpec{}.kernel_size;
   }
+  if (model.kind != "mlp" && model.kind != "cnn") {
+    model.hidden = ModelSpec{}.hidden;
+    model.norm = ModelSpec{}.norm;
+    model.activation = ModelSpec{}.activation;
+  }
+  std::sort(train.parameters.begin(), train.parameters.end());
   if (train.steps) train.epochs = TrainSpec{}.epochs;
   forget_unused(train.optimizer);
   Content content;
@@ -106,9 +112,11 @@ Digest fit_content(const ExperimentSpec& spec) {
   content.add("train", train, defaults().train);
   const Field plain{};
   content.add_value("seed", plain, spec.seed, defaults().seed);
-  // An mlp has no convolutions to be slower at.
-  content.add_value("deterministic", plain, spec.deterministic && model.kind != "mlp", false);
+  // Only a cnn has convolutions to be slower at.
+  content.add_value("deterministic", plain, spec.deterministic && model.kind == "cnn", false);
   content.add_value("dataset.normalisation", plain, spec.dataset.normalisation, defaults().dataset.normalisation);
+  content.add_value("dataset.normalise_by", plain, spec.dataset.normalise_by, defaults().dataset.normalise_by);
+  content.add_value("dataset.length_buckets", plain, spec.dataset.length_buckets, defaults().dataset.length_buckets);
   return content.digest("fit");
 }
 
@@ -124,6 +132,7 @@ Digest trial_content(const ExperimentSpec& spec) {
   Content content;
   content.add("dataset.shift", shift, defaults().dataset.shift);
   content.add("ttt", ttt, defaults().ttt);
+  content.add("diagnostics", spec.diagnostics, defaults().diagnostics);  // curves are results, too
   const Field plain{};
   content.add_value("metrics", plain, metrics, default_metrics);
   // Which class is unseen follows from the folds' kind.

@@ -12,10 +12,11 @@ constexpr std::array kMetrics = {
     MetricInfo{"nll", false, false, "mean negative log likelihood of the label, nats"},
     MetricInfo{"brier", false, false, "mean squared distance of the probabilities from the one-hot label"},
     MetricInfo{"ece", false, false, "expected calibration error, 15 equal-width bins of confidence"},
+    MetricInfo{"perplexity", false, false, "exp(nll)"},
+    MetricInfo{"bits_per_byte", false, false, "negative log likelihood of a text in bits over its bytes"},
     MetricInfo{"auroc_unseen", true, false,
                "area under the ROC of max-softmax: samples of the held-out class against the others"},
-    MetricInfo{"detection_rate_5", true, true,
-               "share of held-out-class samples found at 5 % false alarms"},
+    MetricInfo{"detection_rate_5", true, true, "share of held-out-class samples found at 5 % false alarms"},
 };
 
 }  // namespace

@@ -260,7 +260,7 @@ struct Fields<ExperimentSpec> {
     visit(Field{"train", "how it is trained on the training part of each fold"}, &S::train);
     visit(Field{"ttt", "how it adapts at test time to the held-out fold"}, &S::ttt);
     visit(Field{"metrics", "what is measured before and after adaptation"}.one_of(names::metrics()), &S::metrics);
-    visit(Field{"diagnostics", "whether the inner loop of TTT layers learns; changes no result"}, &S::diagnostics);
+    visit(Field{"diagnostics", "whether the inner loop of TTT layers learns"}, &S::diagnostics);
     visit(Field{"deterministic", "cnn: convolutions whose bits do not depend on the array's size; slower"},
           &S::deterministic);
     visit(Field{"retries", "how often a failed attempt is tried again"}.at_least(0).at_most(1000), &S::retries);

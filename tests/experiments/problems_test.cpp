@@ -22,7 +22,8 @@ TEST(Problems, AllOfAFileAreListedAtTheirPlaces) {
                     "  ttt.lrr: [1, 2]\n"
                     "  ttt.batch_size: []\n"),
             "x.yaml:1:1: unknown key \"nmae\"; did you mean \"name\"?\n"
-            "x.yaml:2:17: dataset.kind is \"digit\"; allowed: digits, csv, npy, npz, idx, synthetic; did you mean "
+            "x.yaml:2:17: dataset.kind is \"digit\"; allowed: digits, csv, npy, npz, idx, synthetic, hdf5, mat, wav, "
+            "synthetic_sequences, text, tokens; did you mean "
             "\"digits\"?\n"
             "x.yaml:2:64: dataset.shift.severity is 9; allowed: 1 to 5\n"
             "x.yaml:3:23: model.hidden wants a whole number, not \"many\"\n"
