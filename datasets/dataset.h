@@ -58,9 +58,12 @@ class Dataset {
     std::vector<bool> one_hot;
     SampleKind kind = SampleKind::fixed;
     LabelKind label_kind = LabelKind::sample;
-    std::vector<std::int32_t> tokens, token_bytes;
-    std::vector<std::int64_t> starts, lengths;
-    std::vector<std::string> group_names;
+    std::vector<std::int32_t> tokens = {}, token_bytes = {};
+    std::vector<std::int64_t> starts = {}, lengths = {};
+    std::vector<std::string> group_names = {};
+    // Instead of `samples`: values that lie elsewhere (sample_store.h), for as long as the owner lives.
+    std::span<const float> stored_samples = {};
+    std::shared_ptr<const void> stored_owner = {};
   };
   explicit Dataset(Parts parts);  // computes the fingerprint; throws Error(data) on inconsistent sizes
 

@@ -24,6 +24,30 @@ constexpr std::uint64_t kGroupSite = std::uint64_t{1} << 33;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
+// The class of each sample that a division may keep even. Where labels belong to steps or to tokens a sample has none:
+// all are of one stratum then, and what needs classes has refused before.
+struct Strata {
+  explicit Strata(const Dataset& dataset) : labels(dataset.labels()), classes(dataset.classes()) {
+    if (dataset.label_kind() == LabelKind::sample) return;
+    one.assign(at(dataset.size()), 0);
+    labels = one;
+    classes = 1;
+  }
+  Strata(const Strata&) = delete;
+  Strata& operator=(const Strata&) = delete;
+  std::vector<std::int64_t> one;
+  std::span<const std::int64_t> labels;  // (N)
+  int classes;
+};
+
+void require_classes_of_samples(const Dataset& dataset, const std::string& kind) {
+  if (dataset.label_kind() == LabelKind::sample) return;
+  refuse("folds.kind: " + kind + " needs a class of each sample, and here " +
+         (dataset.label_kind() == LabelKind::step ? "each time step has one" : "the next token is predicted") +
+         "; use kfold (with folds.repeats to repeat it)" +
+         (dataset.groups().empty() ? "" : ", group or leave_one_group_out"));
+}
+
 Indices all_indices(std::int64_t n) {
   Indices indices(at(n));
   std::iota(indices.begin(), indices.end(), std::int64_t{0});
@@ -51,10 +75,12 @@ std::vector<Indices> shuffled_classes(const Indices& indices, std::span<const st
 class Splitter {
  public:
   Splitter(const Dataset& dataset, const FoldSpec& spec, int repeat)
-      : dataset_(dataset), spec_(spec), repeat_(repeat), indices_(all_indices(dataset.size())) {}
+      : dataset_(dataset), spec_(spec), repeat_(repeat), indices_(all_indices(dataset.size())), strata_(dataset) {}
 
   std::vector<Split> splits() {
     const std::string& kind = spec_.kind;
+    if (kind == "stratified" || kind == "repeated" || kind == "stratified_group" || kind == "held_out_class")
+      require_classes_of_samples(dataset_, kind);
     if (kind == "kfold") return by_fold(kfold(), spec_.k);
     if (kind == "stratified" || kind == "repeated") return by_fold(stratified(), spec_.k);
     if (kind == "group") return by_fold(grouped(balanced_group_folds), spec_.k);
@@ -95,7 +121,7 @@ class Splitter {
   // Class after class, each in random order, dealt to the folds in turn without a new start between classes: so
   // class counts and fold sizes both differ by at most one.
   std::vector<int> stratified() const {
-    const auto classes = shuffled_classes(indices_, dataset_.labels(), dataset_.classes(),
+    const auto classes = shuffled_classes(indices_, strata_.labels, strata_.classes,
                                           [&](int c) { return stream(kClassSite + static_cast<std::uint64_t>(c)); });
     std::size_t smallest = 0;
     for (std::size_t c = 1; c < classes.size(); ++c)
@@ -114,7 +140,7 @@ class Splitter {
   template <class Divide>
   std::vector<int> grouped(Divide divide) const {
     require_groups();
-    const GroupTable table(indices_, dataset_.labels(), dataset_.groups(), dataset_.classes());
+    const GroupTable table(indices_, strata_.labels, dataset_.groups(), strata_.classes);
     require_k(static_cast<std::int64_t>(table.groups().size()), std::to_string(table.groups().size()) + " groups");
     const std::vector<int> fold_of_group = divide(table, spec_.k, stream(kGroupSite));
     std::vector<int> fold_of(indices_.size());
@@ -192,12 +218,13 @@ class Splitter {
   const FoldSpec& spec_;
   int repeat_;
   Indices indices_;
+  Strata strata_;
 };
 
 // A stratified part of the training samples. Classes are laid out one after another in random order, and the
 // validation samples taken at even distances: each class gives its share to within one.
-Indices stratified_validation(const Dataset& dataset, const FoldSpec& spec, const Split& split) {
-  const auto classes = shuffled_classes(split.train, dataset.labels(), dataset.classes(), [&](int c) {
+Indices stratified_validation(const Strata& strata, const FoldSpec& spec, const Split& split) {
+  const auto classes = shuffled_classes(split.train, strata.labels, strata.classes, [&](int c) {
     return RandomStream(spec.seed, Purpose::validation, split.repeat, split.fold,
                         kClassSite + static_cast<std::uint64_t>(c));
   });
@@ -224,8 +251,8 @@ Indices stratified_validation(const Dataset& dataset, const FoldSpec& spec, cons
   return chosen;
 }
 
-Indices grouped_validation(const Dataset& dataset, const FoldSpec& spec, const Split& split) {
-  const GroupTable table(split.train, dataset.labels(), dataset.groups(), dataset.classes());
+Indices grouped_validation(const Dataset& dataset, const Strata& strata, const FoldSpec& spec, const Split& split) {
+  const GroupTable table(split.train, strata.labels, dataset.groups(), strata.classes);
   Indices chosen;
   for (const std::size_t g : stratified_group_part(
            table, spec.validation, {spec.seed, Purpose::validation, split.repeat, split.fold, kGroupSite}))
@@ -240,7 +267,9 @@ bool keeps_groups_whole(const Dataset& dataset, const FoldSpec& spec) {
 
 void carve_validation(const Dataset& dataset, const FoldSpec& spec, Split& split) {
   const bool grouped = keeps_groups_whole(dataset, spec);
-  Indices chosen = grouped ? grouped_validation(dataset, spec, split) : stratified_validation(dataset, spec, split);
+  const Strata strata(dataset);
+  Indices chosen =
+      grouped ? grouped_validation(dataset, strata, spec, split) : stratified_validation(strata, spec, split);
   if (chosen.empty())
     refuse(
         "folds.validation: " + number_text(spec.validation) + " of the " + std::to_string(split.train.size()) +
@@ -278,19 +307,6 @@ std::vector<Split> make_splits(const Dataset& dataset, const FoldSpec& spec) {
       result.push_back(std::move(split));
     }
   return result;
-}
-
-DatasetSummary summarise(const Dataset& dataset, const std::vector<Split>& splits) {
-  DatasetSummary summary;
-  summary.fingerprint = dataset.fingerprint();
-  summary.samples = dataset.size();
-  summary.sample_shape = dataset.sample_shape();
-  summary.classes = dataset.classes();
-  for (const Split& split : splits)
-    summary.splits.push_back({split.repeat, split.fold, split.hash(), static_cast<std::int64_t>(split.train.size()),
-                              static_cast<std::int64_t>(split.validation.size()),
-                              static_cast<std::int64_t>(split.test.size())});
-  return summary;
 }
 
 }  // namespace tenfold

@@ -11,7 +11,8 @@ namespace tenfold {
 // x' = (x - offset) * scale per feature, fitted on the training part of a fold alone.
 //   standard: offset = mean, scale = 1/sd (biased; 1 for a constant feature)
 //   minmax:   offset = min,  scale = 1/(max - min)
-//   robust:   offset = median, scale = 1/(interquartile range)  (of at most 100,000 evenly spaced steps)
+//   robust:   offset = median, scale = 1/(interquartile range)  (of at most 100,000 evenly spaced steps; where the
+//             range is 0, 1/sd of them)
 //   none:     offset = 0,    scale = 1
 // One-hot features keep offset 0 and scale 1, or scale 0 where the training part never saw the category.
 // Images (channels, height, width) are fitted per channel for `standard` and `minmax`.

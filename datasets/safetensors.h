@@ -30,9 +30,10 @@ class SafetensorsFile {
   static SafetensorsFile open(const std::filesystem::path& file);
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
-  const TensorView& tensor(const std::string& name) const;                // throws Error(data): file and name
-  std::span<const float> floats(const std::string& name) const;           // dtype F32
-  std::span<const std::int64_t> integers(const std::string& name) const;  // dtype I64
+  const TensorView& tensor(const std::string& name) const;                      // throws Error(data): file and name
+  std::span<const float> floats(const std::string& name) const;                 // dtype F32
+  std::span<const std::int64_t> integers(const std::string& name) const;        // dtype I64
+  std::span<const std::int32_t> small_integers(const std::string& name) const;  // dtype I32
   const std::shared_ptr<const void>& mapping() const { return mapping_; }
 
  private:

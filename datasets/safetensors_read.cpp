@@ -178,4 +178,8 @@ std::span<const std::int64_t> SafetensorsFile::integers(const std::string& name)
   return typed<std::int64_t>(file_, name, tensor(name), "I64");
 }
 
+std::span<const std::int32_t> SafetensorsFile::small_integers(const std::string& name) const {
+  return typed<std::int32_t>(file_, name, tensor(name), "I32");
+}
+
 }  // namespace tenfold

@@ -132,8 +132,8 @@ TEST(Normaliser, HeldOutSamplesChangeNothing) {
 
 TEST(Normaliser, RefusesAnUnknownKindAndNoSamples) {
   const Dataset data = dataset_of({1}, {1, 2});
-  EXPECT_THAT(error_of(ErrorKind::config, [&] { Normaliser::fit(data, std::vector<std::int64_t>{0}, "robust"); }),
-              HasSubstr("'robust' is not known"));
+  EXPECT_THAT(error_of(ErrorKind::config, [&] { Normaliser::fit(data, std::vector<std::int64_t>{0}, "rank"); }),
+              HasSubstr("'rank' is not known"));
   EXPECT_THAT(error_of(ErrorKind::internal, [&] { Normaliser::fit(data, {}, "standard"); }),
               HasSubstr("training samples"));
 }
