@@ -13,6 +13,7 @@ Dataset load_dataset(const DatasetSpec& spec) {
     if (spec.kind == "npy") return Dataset(load_npy(spec));
     if (spec.kind == "npz") return Dataset(load_npz(spec));
     if (spec.kind == "idx") return Dataset(load_idx(spec));
+    if (spec.kind == "wav") return Dataset(load_wav(spec));
     if (spec.kind == "synthetic") return Dataset(load_synthetic(spec));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::data, (spec.path.empty() ? spec.kind : spec.path) +
