@@ -180,14 +180,21 @@ bool Registration::changed() const {
 }
 
 void Registration::register_datasets() {
-  Statement insert(db_,
-                   "INSERT INTO dataset(fingerprint, samples, sample_shape, classes) VALUES(?1, ?2, ?3, ?4) "
-                   "ON CONFLICT(fingerprint) DO NOTHING");
+  Statement insert(
+      db_,
+      "INSERT INTO dataset(fingerprint, samples, sample_shape, classes, kind, label_kind, steps, shortest, "
+      "longest, smallest_value, largest_value) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
+      "ON CONFLICT(fingerprint) DO UPDATE SET kind = excluded.kind, label_kind = excluded.label_kind, "
+      "steps = excluded.steps, shortest = excluded.shortest, longest = excluded.longest, "
+      "smallest_value = excluded.smallest_value, largest_value = excluded.largest_value "
+      "WHERE kind IS NULL");
   Statement find(db_, "SELECT id FROM dataset WHERE fingerprint = ?1");
   for (const DatasetSummary& data : plan_.datasets) {
     const std::string fingerprint = data.fingerprint.hex();
     insert.bind(1, fingerprint).bind(2, data.samples).bind(3, shape_text(data.sample_shape));
-    insert.bind(4, std::int64_t{data.classes}).run();
+    insert.bind(4, std::int64_t{data.classes}).bind(5, to_string(data.kind)).bind(6, to_string(data.label_kind));
+    insert.bind(7, data.kind == SampleKind::fixed ? data.samples : data.steps).bind(8, data.shortest);
+    insert.bind(9, data.longest).bind(10, data.smallest_value).bind(11, data.largest_value).run();
     find.bind(1, fingerprint).next();
     dataset_ids_.push_back(find.integer(0));
     find.reset();

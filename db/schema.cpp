@@ -1,6 +1,7 @@
 #include "db/schema.h"
 
 #include <string>
+#include <vector>
 
 #include "db/sqlite.h"
 #include "experiments/metric.h"
@@ -46,6 +47,24 @@ void write_metrics(Connection& connection) {
         .run();
 }
 
+void bring_forward(Connection& connection) {
+  const std::int64_t found = checked_version(connection);
+  if (found == kSchemaVersion) return;
+  if (found < 1)
+    refuse(connection, "calls itself a tenfold store of version " + std::to_string(found) +
+                           ", which never was; it is damaged: choose another file with --db");
+  std::vector<std::string> views;
+  {
+    Statement select(connection, "SELECT name FROM sqlite_schema WHERE type = 'view'");
+    while (select.next()) views.push_back(select.text(0));
+  }
+  for (const std::string& view : views) connection.execute("DROP VIEW \"" + view + "\"");
+  for (std::int64_t version = found; version < kSchemaVersion; ++version)
+    connection.execute(migrations()[static_cast<std::size_t>(version - 1)]);
+  connection.execute(kViewsSql);
+  set_version(connection, kSchemaVersion);
+}
+
 }  // namespace
 
 void create_or_migrate(Connection& connection) {
@@ -53,12 +72,11 @@ void create_or_migrate(Connection& connection) {
   Transaction transaction(connection);
   if (is_empty(connection)) {  // asked again: another process may have been first
     connection.execute("PRAGMA application_id = " + std::to_string(kApplicationId));
-    connection.execute(kSchemaSql);
+    connection.execute(kTablesSql);
+    connection.execute(kViewsSql);
     set_version(connection, kSchemaVersion);
   } else {
-    // Steps from one version to the next belong here, each from the version it finds to the one it leaves.
-    // Version 1 is the first: there is nothing older to bring forward.
-    checked_version(connection);
+    bring_forward(connection);
   }
   write_metrics(connection);
   transaction.commit();
@@ -67,6 +85,14 @@ void create_or_migrate(Connection& connection) {
 void check_is_store(Connection& connection) {
   if (is_empty(connection)) refuse(connection, "is empty; run an experiment first, or name its store with --db");
   checked_version(connection);
+}
+
+void check_is_current(Connection& connection, const char* reader) {
+  check_is_store(connection);
+  const std::int64_t version = connection.integer("PRAGMA user_version");
+  if (version < kSchemaVersion)
+    refuse(connection, "was written by an older tenfold (schema " + std::to_string(version) + "), before what " +
+                           reader + " reads was recorded; `tenfold run` on its experiment file brings it forward");
 }
 
 }  // namespace tenfold

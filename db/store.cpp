@@ -4,7 +4,6 @@
 
 #include "db/schema.h"
 #include "db/store_impl.h"
-#include "experiments/metric.h"
 
 namespace tenfold {
 namespace {
@@ -14,56 +13,6 @@ constexpr std::string_view kSelectCheckpoints = "SELECT id, step, history, path 
 
 std::string checkpoints_of(const char* column) {
   return std::string(kSelectCheckpoints) + column + " = ?1 ORDER BY step DESC, id DESC";
-}
-
-constexpr const char* kTrainColumns = "fit, step, epoch, loss, lr, grad_norm, wall_s";
-constexpr const char* kTttColumns =
-    "trial, step, total, entropy, diversity, diversity_weight, class_entropy, classes_predicted, max_class_share, "
-    "grad_norm, lr, wall_s";
-
-// ?1 is the unit of all rows; `values` parameters a row follow.
-std::string insert_rows(const char* table, const char* columns, int values, int rows) {
-  std::string sql = std::string("INSERT INTO ") + table + "(" + columns + ") VALUES";
-  int parameter = 2;
-  for (int row = 0; row < rows; ++row) {
-    sql += row == 0 ? "(?1" : ", (?1";
-    for (int i = 0; i < values; ++i) sql += ", ?" + std::to_string(parameter++);
-    sql += ")";
-  }
-  return sql;
-}
-
-void bind_row(Statement& insert, int at, const TrainStepRow& row) {
-  insert.bind(at, row.step).bind(at + 1, row.epoch).bind(at + 2, row.loss).bind(at + 3, row.lr);
-  insert.bind(at + 4, row.grad_norm).bind(at + 5, row.wall_s);
-}
-
-void bind_row(Statement& insert, int at, const TttStepRow& row) {
-  insert.bind(at, row.step).bind(at + 1, row.total).bind(at + 2, row.entropy).bind(at + 3, row.diversity);
-  insert.bind(at + 4, row.diversity_weight).bind(at + 5, row.class_entropy).bind(at + 6, row.classes_predicted);
-  insert.bind(at + 7, row.max_class_share).bind(at + 8, row.grad_norm).bind(at + 9, row.lr).bind(at + 10, row.wall_s);
-}
-
-template <class Row>
-void insert_all(Statement& one, Statement& many, int values, RowId unit, std::span<const Row> rows) {
-  many.bind(1, unit);
-  for (; rows.size() >= kRowsAtOnce; rows = rows.subspan(kRowsAtOnce)) {
-    for (int i = 0; i < kRowsAtOnce; ++i) bind_row(many, 2 + i * values, rows[i]);
-    many.run();
-  }
-  one.bind(1, unit);
-  for (const Row& row : rows) {
-    bind_row(one, 2, row);
-    one.run();
-  }
-}
-
-// NULL for NaN is SQLite's own rule; -1 is records.h's "does not count".
-void bind_count(Statement& statement, int index, std::int64_t count) {
-  if (count < 0)
-    statement.bind_null(index);
-  else
-    statement.bind(index, count);
 }
 
 }  // namespace
@@ -80,22 +29,6 @@ StoreStatements::StoreStatements(Connection& c)
       attempt_unit(c, "SELECT fit, trial FROM attempt WHERE id = ?1", kPersistent),
       fit_status(c, "UPDATE fit SET status = ?2, reason = ?3 WHERE id = ?1", kPersistent),
       trial_status(c, "UPDATE trial SET status = ?2, reason = ?3 WHERE id = ?1", kPersistent),
-      rewind_train(c, "DELETE FROM train_step WHERE fit = ?1 AND step > ?2", kPersistent),
-      rewind_fit_evaluation(c, "DELETE FROM fit_evaluation WHERE fit = ?1 AND step > ?2", kPersistent),
-      rewind_ttt(c, "DELETE FROM ttt_step WHERE trial = ?1 AND step > ?2", kPersistent),
-      rewind_evaluation(c, "DELETE FROM evaluation WHERE trial = ?1 AND step > ?2", kPersistent),
-      insert_train(c, insert_rows("train_step", kTrainColumns, 6, 1), kPersistent),
-      insert_ttt(c, insert_rows("ttt_step", kTttColumns, 11, 1), kPersistent),
-      insert_trains(c, insert_rows("train_step", kTrainColumns, 6, kRowsAtOnce), kPersistent),
-      insert_ttts(c, insert_rows("ttt_step", kTttColumns, 11, kRowsAtOnce), kPersistent),
-      insert_evaluation(c,
-                        "INSERT INTO evaluation(trial, phase, step, metric, value, hits, total) "
-                        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                        kPersistent),
-      insert_fit_evaluation(c,
-                            "INSERT INTO fit_evaluation(fit, phase, step, metric, value, hits, total) "
-                            "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                            kPersistent),
       copy_fit_evaluation(c,
                           "INSERT OR REPLACE INTO evaluation(trial, phase, step, metric, value, hits, total) "
                           "SELECT ?1, phase, step, metric, value, hits, total FROM fit_evaluation WHERE fit = ?2 "
@@ -130,6 +63,7 @@ Store::Impl::Impl(const std::filesystem::path& file) : connection(file, Connecti
   connection.execute("PRAGMA wal_autocheckpoint = 8192");  // pages: 32 MiB, so that a hot page is written back once
   create_or_migrate(connection);
   statements = std::make_unique<StoreStatements>(connection);
+  rows = std::make_unique<StoreRows>(connection);
 }
 
 void Store::Impl::require_transaction(const char* what) const {
@@ -187,9 +121,7 @@ RowId Store::begin_attempt(const AttemptStart& start) {
   impl_->require_transaction("begin_attempt");
   StoreStatements& s = *impl_->statements;
   const bool fit = start.kind == UnitKind::fit;
-  for (Statement* rewind :
-       {fit ? &s.rewind_train : &s.rewind_ttt, fit ? &s.rewind_fit_evaluation : &s.rewind_evaluation})
-    rewind->bind(1, start.unit).bind(2, start.resumed_from_step).run();
+  impl_->rows->rewind(start.kind, start.unit, start.resumed_from_step);
   impl_->drop_checkpoints_after(start.kind, start.unit, start.resumed_from_step);
   Statement& insert = s.insert_attempt;
   insert.bind_null(fit ? 2 : 1).bind(fit ? 1 : 2, start.unit);
@@ -203,33 +135,6 @@ RowId Store::begin_attempt(const AttemptStart& start) {
   const RowId attempt = impl_->connection.last_insert_id();
   impl_->set_status(start.kind, start.unit, TrialStatus::running, "");
   return attempt;
-}
-
-void Store::add_rows(RowId fit, std::span<const TrainStepRow> rows) {
-  impl_->require_transaction("add_rows");
-  insert_all(impl_->statements->insert_train, impl_->statements->insert_trains, 6, fit, rows);
-}
-
-void Store::add_rows(RowId trial, std::span<const TttStepRow> rows) {
-  impl_->require_transaction("add_rows");
-  insert_all(impl_->statements->insert_ttt, impl_->statements->insert_ttts, 11, trial, rows);
-}
-
-void Store::add_rows(UnitKind kind, RowId unit, std::span<const EvaluationRow> rows) {
-  impl_->require_transaction("add_rows");
-  Statement& insert =
-      kind == UnitKind::fit ? impl_->statements->insert_fit_evaluation : impl_->statements->insert_evaluation;
-  const auto known = metrics();
-  for (const EvaluationRow& row : rows) {
-    if (row.metric < 0 || static_cast<std::size_t>(row.metric) >= known.size())
-      throw Error(ErrorKind::internal, "an evaluation row names metric " + std::to_string(row.metric) +
-                                           ", which this program does not have");
-    insert.bind(1, unit).bind(2, to_string(row.phase)).bind(3, row.step).bind(4, known[row.metric].name);
-    insert.bind(5, row.value);
-    bind_count(insert, 6, row.hits);
-    bind_count(insert, 7, row.total);
-    insert.run();
-  }
 }
 
 void Store::finish_attempt(const AttemptEnd& end) {

@@ -97,6 +97,10 @@ class Store {
   void add_rows(RowId fit, std::span<const TrainStepRow> rows);
   void add_rows(RowId trial, std::span<const TttStepRow> rows);
   void add_rows(UnitKind kind, RowId unit, std::span<const EvaluationRow> rows);
+  void add_rows(UnitKind kind, RowId unit, std::span<const InnerLossRow> rows);
+  void add_rows(UnitKind kind, RowId unit, std::span<const GateRow> rows);
+  void add_rows(UnitKind kind, RowId unit, std::span<const PositionLossRow> rows);
+  void add_rows(RowId fit, std::span<const GroupStepRow> rows);
   void add_checkpoint(const CheckpointRecord& record);
   void finish_attempt(const AttemptEnd& end);
   void add_event(std::optional<RowId> trial, const std::string& kind, const std::string& detail);

@@ -6,20 +6,15 @@
 
 #include "db/sqlite.h"
 #include "db/store.h"
+#include "db/store_rows.h"
 
 namespace tenfold {
-
-// Rows of one INSERT: starting a statement costs as much as several rows.
-inline constexpr int kRowsAtOnce = 32;
 
 // Prepared once: the statements of the running sweep.
 struct StoreStatements {
   explicit StoreStatements(Connection& connection);
   Statement insert_attempt, end_attempt, attempt_unit;
   Statement fit_status, trial_status;
-  Statement rewind_train, rewind_fit_evaluation, rewind_ttt, rewind_evaluation;
-  Statement insert_train, insert_ttt, insert_trains, insert_ttts,  // of one row, and of kRowsAtOnce
-      insert_evaluation, insert_fit_evaluation;
   Statement copy_fit_evaluation, trial_fit, open_trial_of_fit, fail_trials_of_fit, done_fit;
   Statement checkpoints_of_fit, checkpoints_of_trial, insert_checkpoint, delete_checkpoint, path_in_use;
   Statement insert_event;
@@ -30,6 +25,7 @@ struct Store::Impl {
 
   Connection connection;
   std::unique_ptr<StoreStatements> statements;
+  std::unique_ptr<StoreRows> rows;
   bool in_transaction = false;
   std::string now;                         // of the transaction: one clock reading for all its rows
   std::vector<std::string> dropped_paths;  // in this transaction; may still be used by other rows

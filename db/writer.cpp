@@ -27,19 +27,25 @@ struct Overloaded : Handlers... {
   using Handlers::operator()...;
 };
 
+template <class Command>
+concept AddsRows = requires(const Command& command) {
+  command.rows;
+};
+
+template <class Command>
+concept OfFitsAndTrials = AddsRows<Command> && requires(const Command& command) {
+  command.kind;
+};
+
 std::size_t rows_of(const StoreCommand& command) {
   return std::visit(
-      Overloaded{[](const AddTrainSteps& c) { return c.rows.size(); },
-                 [](const AddTttSteps& c) { return c.rows.size(); },
-                 [](const AddEvaluations& c) { return c.rows.size(); }, [](const auto&) { return std::size_t{1}; }},
+      Overloaded{[](const AddsRows auto& c) { return c.rows.size(); }, [](const auto&) { return std::size_t{1}; }},
       command);
 }
 
 std::size_t bytes_of(const StoreCommand& command) {
   return sizeof command +
-         std::visit(Overloaded{[](const AddTrainSteps& c) { return c.rows.size() * sizeof(TrainStepRow); },
-                               [](const AddTttSteps& c) { return c.rows.size() * sizeof(TttStepRow); },
-                               [](const AddEvaluations& c) { return c.rows.size() * sizeof(EvaluationRow); },
+         std::visit(Overloaded{[](const AddsRows auto& c) { return c.rows.size() * sizeof(c.rows[0]); },
                                [](const AddEvent& c) { return c.kind.size() + c.detail.size(); },
                                [](const BeginAttempt& c) { return c.start.host.size() + c.start.log.size(); },
                                [](const CheckpointRecord& c) { return c.file.path.size() + c.file.sha256.size(); },
@@ -91,7 +97,8 @@ void StoreWriter::Impl::apply(StoreCommand& command) {
   std::visit(Overloaded{[&](const BeginAttempt& c) { attempts[c.key] = store.begin_attempt(c.start); },
                         [&](const AddTrainSteps& c) { store.add_rows(c.fit, c.rows); },
                         [&](const AddTttSteps& c) { store.add_rows(c.trial, c.rows); },
-                        [&](const AddEvaluations& c) { store.add_rows(c.kind, c.unit, c.rows); },
+                        [&](const AddGroupSteps& c) { store.add_rows(c.fit, c.rows); },
+                        [&](const OfFitsAndTrials auto& c) { store.add_rows(c.kind, c.unit, c.rows); },
                         [&](const AddEvent& c) { store.add_event(c.trial, c.kind, c.detail); },
                         [&](CheckpointRecord& c) {
                           c.attempt = attempt_of(c.attempt, "a checkpoint");

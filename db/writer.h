@@ -24,6 +24,25 @@ struct AddEvaluations {
   RowId unit;
   std::vector<EvaluationRow> rows;
 };
+struct AddInnerLosses {
+  UnitKind kind;
+  RowId unit;
+  std::vector<InnerLossRow> rows;
+};
+struct AddGates {
+  UnitKind kind;
+  RowId unit;
+  std::vector<GateRow> rows;
+};
+struct AddPositionLosses {
+  UnitKind kind;
+  RowId unit;
+  std::vector<PositionLossRow> rows;
+};
+struct AddGroupSteps {
+  RowId fit;
+  std::vector<GroupStepRow> rows;
+};
 struct AddEvent {
   std::optional<RowId> trial;
   std::string kind, detail;
@@ -35,8 +54,8 @@ struct BeginAttempt {
   AttemptStart start;
 };
 
-using StoreCommand =
-    std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddEvent, CheckpointRecord, AttemptEnd>;
+using StoreCommand = std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddInnerLosses, AddGates,
+                                  AddPositionLosses, AddGroupSteps, AddEvent, CheckpointRecord, AttemptEnd>;
 
 // The store's one thread. Commands are applied in the order of submission, many in one transaction (FULL
 // durability is paid once per commit); superseded checkpoint files are deleted after the commit that made them so.

@@ -173,6 +173,19 @@ void Coordinator::rows(RunningArray& array, const std::string& payload) {
     case RowKind::evaluation:
       writer_.submit(AddEvaluations{kind(member.unit), id, std::move(block.evaluations)});
       break;
+    case RowKind::inner_loss:
+      writer_.submit(AddInnerLosses{kind(member.unit), id, std::move(block.inner_losses)});
+      break;
+    case RowKind::gate:
+      writer_.submit(AddGates{kind(member.unit), id, std::move(block.gates)});
+      break;
+    case RowKind::position_loss:
+      writer_.submit(AddPositionLosses{kind(member.unit), id, std::move(block.position_losses)});
+      break;
+    case RowKind::group_step:
+      if (!fit) throw Error(ErrorKind::communication, "steps of parameter groups of a trial");
+      writer_.submit(AddGroupSteps{id, std::move(block.group_steps)});
+      break;
   }
 }
 

@@ -1,6 +1,27 @@
 #include "tests/db/filled_store.h"
 
 namespace tenfold {
+namespace {
+
+// What a model with one TTT layer records, by its last update: losses fall by use of the context.
+void add_inner_rows(Store& store, RowId fit) {
+  std::vector<InnerLossRow> inner;
+  std::vector<PositionLossRow> positions;
+  for (std::int64_t position = 0; position < 40; ++position) {
+    const double l0 = 1.0, lprev = l0 - 0.01 * static_cast<double>(position);
+    inner.push_back({12, position, l0, lprev, lprev - 0.05, 1, Phase::validation, {}});
+    positions.push_back({12, position, 2.0 - 0.01 * static_cast<double>(position), 64, 0, Phase::validation, {}});
+  }
+  store.add_rows(UnitKind::fit, fit, inner);
+  store.add_rows(UnitKind::fit, fit, positions);
+  store.add_rows(UnitKind::fit, fit, std::vector<GateRow>{{0, 0.1, 0.1, 0.1, 1, 0}, {12, 0.2, -0.1, 0.5, 1, 0}});
+  for (std::int64_t step = 1; step <= 12; ++step)
+    store.add_rows(fit,
+                   std::vector<GroupStepRow>{{step, 1.0, 0.01, static_cast<std::int32_t>(ParameterGroup::base), 0},
+                                             {step, 0.5, 0.02, static_cast<std::int32_t>(ParameterGroup::ttt), 0}});
+}
+
+}  // namespace
 
 void fill_store(const std::filesystem::path& db, const std::string& name, std::size_t unfinished) {
   const SmallExperiment small("ttt.batch_size: [4, 8]", name);
@@ -15,6 +36,7 @@ void fill_store(const std::filesystem::path& db, const std::string& name, std::s
     const RowId attempt = begin_attempt(UnitKind::fit, fit.id, 1);
     for (std::int64_t step = 1; step <= 12; ++step)
       store.add_rows(fit.id, std::vector{train_row(step, 1.0 / static_cast<double>(step))});
+    add_inner_rows(store, fit.id);
     store.finish_attempt({attempt, TrialStatus::done, TrialStatus::done, "", 4.0, 1 << 20});
   }
   for (std::size_t i = 0; i + unfinished < plan.trials.size(); ++i) {

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "db/reader.h"
+#include "db/schema.h"
 #include "tests/db/store_fixture.h"
 
 namespace tenfold {
@@ -91,7 +92,7 @@ TEST_F(QueryTest, RefusesEverythingElse) {
     EXPECT_THROW(query(sql), Error) << sql;
   EXPECT_FALSE(std::filesystem::exists(other));
   EXPECT_EQ(query("SELECT count(*) AS n FROM trial"), "n\n6\n");
-  EXPECT_EQ(integer_of(db, "PRAGMA user_version"), 1);
+  EXPECT_EQ(integer_of(db, "PRAGMA user_version"), kSchemaVersion);
 }
 
 TEST_F(QueryTest, CanBeInterrupted) {

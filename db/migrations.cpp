@@ -1,0 +1,104 @@
+#include "db/schema.h"
+
+#include <iterator>
+
+// What brings an older store forward. A step is never edited once a version with it was released: it describes the
+// tables as they were then. Views are no part of it: they are dropped and made anew from views.sql.
+namespace tenfold {
+namespace {
+
+// Sequences, tokens and TTT layers: what data sets hold beside samples, and what models record inside.
+constexpr const char* kFrom1To2 = R"sql(
+ALTER TABLE dataset ADD COLUMN kind TEXT;
+ALTER TABLE dataset ADD COLUMN label_kind TEXT;
+ALTER TABLE dataset ADD COLUMN steps INTEGER;
+ALTER TABLE dataset ADD COLUMN shortest INTEGER;
+ALTER TABLE dataset ADD COLUMN longest INTEGER;
+ALTER TABLE dataset ADD COLUMN smallest_value REAL;
+ALTER TABLE dataset ADD COLUMN largest_value REAL;
+ALTER TABLE configuration ADD COLUMN parameters INTEGER;
+
+CREATE TABLE trial_inner_loss(
+  trial INTEGER NOT NULL REFERENCES trial(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  layer INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  l0 REAL,
+  lprev REAL,
+  lafter REAL,
+  PRIMARY KEY (trial, step, phase, layer, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fit_inner_loss(
+  fit INTEGER NOT NULL REFERENCES fit(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  layer INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  l0 REAL,
+  lprev REAL,
+  lafter REAL,
+  PRIMARY KEY (fit, step, phase, layer, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE trial_gate(
+  trial INTEGER NOT NULL REFERENCES trial(id),
+  step INTEGER NOT NULL,
+  layer INTEGER NOT NULL,
+  mean_tanh REAL,
+  min_tanh REAL,
+  max_tanh REAL,
+  PRIMARY KEY (trial, step, layer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fit_gate(
+  fit INTEGER NOT NULL REFERENCES fit(id),
+  step INTEGER NOT NULL,
+  layer INTEGER NOT NULL,
+  mean_tanh REAL,
+  min_tanh REAL,
+  max_tanh REAL,
+  PRIMARY KEY (fit, step, layer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE trial_position_loss(
+  trial INTEGER NOT NULL REFERENCES trial(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  codebook INTEGER NOT NULL,
+  loss REAL,
+  weight REAL,
+  PRIMARY KEY (trial, step, phase, codebook, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE fit_position_loss(
+  fit INTEGER NOT NULL REFERENCES fit(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  codebook INTEGER NOT NULL,
+  loss REAL,
+  weight REAL,
+  PRIMARY KEY (fit, step, phase, codebook, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE parameter_group_step(
+  fit INTEGER NOT NULL REFERENCES fit(id),
+  step INTEGER NOT NULL,
+  parameter_group TEXT NOT NULL CHECK (parameter_group IN ('base', 'ttt', 'gate', 'lora')),
+  grad_norm REAL,
+  update_norm REAL,
+  PRIMARY KEY (fit, step, parameter_group)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* kSteps[] = {kFrom1To2};
+static_assert(std::size(kSteps) == kSchemaVersion - 1);
+
+}  // namespace
+
+std::span<const char* const> migrations() { return kSteps; }
+
+}  // namespace tenfold
