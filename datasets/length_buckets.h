@@ -31,8 +31,9 @@ BatchPlan plan_batches(std::span<const std::int64_t> lengths, std::span<const st
                        std::int64_t batch_size, std::span<const std::int64_t> bounds, int buckets);
 
 // One list's batches of an epoch by that plan, [updates()][samples]: sorted by (length, index), cut at the regions'
-// shares, each region's samples put in the order that `order` gives (a permutation of the list's places; identity for
-// no shuffle) and dealt to its batches. Every sample is in exactly one batch.
+// shares, each region's samples put in the order that `order` gives (a permutation of the sorted list's places;
+// identity for no shuffle) and dealt to its batches. Every sample is in exactly one batch; a list much shorter than the
+// longest leaves batches empty. The order in which `list` stands does not matter.
 std::vector<std::vector<std::int64_t>> deal_batches(const BatchPlan& plan, std::span<const std::int64_t> lengths,
                                                     std::span<const std::int64_t> list,
                                                     std::span<const std::int64_t> order);
