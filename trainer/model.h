@@ -48,6 +48,7 @@ struct ForwardMode {
   at::Tensor sample_weight;              // (K, B): 0 for padding; may be undefined in eval mode: all are real
   at::Tensor momentum;                   // (K)
   InnerLossRecorder* inner_losses = nullptr;
+  at::Tensor base_lr;  // (K) model.ttt.base_lr of each member, on the device; undefined: the model's spec in all
 };
 
 // Parameters and buffers of K members, each (K, ...), in the layout's order.
