@@ -14,7 +14,10 @@ Dataset load_dataset(const DatasetSpec& spec) {
     if (spec.kind == "npz") return Dataset(load_npz(spec));
     if (spec.kind == "idx") return Dataset(load_idx(spec));
     if (spec.kind == "wav") return Dataset(load_wav(spec));
+    if (spec.kind == "text") return Dataset(load_text(spec));
+    if (spec.kind == "tokens") return Dataset(load_tokens(spec));
     if (spec.kind == "synthetic") return Dataset(load_synthetic(spec));
+    if (spec.kind == "synthetic_sequences") return Dataset(load_synthetic_sequences(spec));
   } catch (const std::bad_alloc&) {
     throw Error(ErrorKind::data, (spec.path.empty() ? spec.kind : spec.path) +
                                      ": there is not enough memory to load it; use fewer samples or a larger machine");
