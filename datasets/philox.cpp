@@ -116,11 +116,12 @@ TENFOLD_WIDE_VECTORS void fill_uniform_loop(const RandomStream& stream, float* o
   }
 }
 
-TENFOLD_WIDE_VECTORS void fill_normal_loop(const RandomStream& stream, float* out, std::size_t n) {
+TENFOLD_WIDE_VECTORS void fill_normal_loop(const RandomStream& stream, std::uint64_t first_block, float* out,
+                                           std::size_t n) {
   Chunk chunk;
   float last[kChunk];
   for (std::size_t i = 0; i < n; i += kChunk) {
-    philox_chunk(stream, i / 4, chunk);
+    philox_chunk(stream, first_block + i / 4, chunk);
     normal_chunk(chunk, n - i >= kChunk ? out + i : last);
     if (n - i < kChunk) std::copy_n(last, n - i, out + i);
   }
@@ -150,7 +151,20 @@ void fill_uniform(const RandomStream& stream, std::span<float> out) {
   fill_uniform_loop(stream, out.data(), out.size());
 }
 
-void fill_normal(const RandomStream& stream, std::span<float> out) { fill_normal_loop(stream, out.data(), out.size()); }
+void fill_normal(const RandomStream& stream, std::span<float> out) {
+  fill_normal_loop(stream, 0, out.data(), out.size());
+}
+
+void fill_normal_from(const RandomStream& stream, std::uint64_t first, std::span<float> out) {
+  std::size_t done = 0;
+  if (const std::uint64_t skipped = first % 4; skipped != 0) {  // within a block: all of it is computed
+    float block[4];
+    fill_normal_loop(stream, first / 4, block, 4);
+    done = std::min(out.size(), static_cast<std::size_t>(4 - skipped));
+    std::copy_n(block + skipped, done, out.data());
+  }
+  fill_normal_loop(stream, (first + done) / 4, out.data() + done, out.size() - done);
+}
 
 std::uint64_t random_below(const RandomStream& stream, std::uint64_t index, std::uint64_t bound) {
   const PhiloxBlock block = stream.block(index / 2);

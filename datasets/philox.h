@@ -60,6 +60,7 @@ constexpr float to_unit_float(std::uint32_t word) { return static_cast<float>(wo
 void fill_words(const RandomStream& stream, std::span<std::uint32_t> out);  // out[i] = stream.word(i)
 void fill_uniform(const RandomStream& stream, std::span<float> out);        // [0, 1)
 void fill_normal(const RandomStream& stream, std::span<float> out);         // Box-Muller on pairs of words
+void fill_normal_from(const RandomStream& stream, std::uint64_t first, std::span<float> out);  // as if from out[-first]
 std::uint64_t random_below(const RandomStream& stream, std::uint64_t index, std::uint64_t bound);  // unbiased to 2^-32
 // A uniformly random order of 0..n-1 (Fisher-Yates over the stream).
 std::vector<std::int64_t> random_permutation(const RandomStream& stream, std::int64_t n);

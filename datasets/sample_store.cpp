@@ -1,0 +1,89 @@
+#include "datasets/sample_store.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "experiments/error.h"
+
+namespace tenfold {
+namespace {
+
+[[noreturn]] void fail(const std::filesystem::path& folder, const std::string& what, int code) {
+  throw Error(ErrorKind::storage,
+              folder.string() + ": " + what + ": " + std::strerror(code) + "; set TENFOLD_CACHE to a folder with room");
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+int open_nameless(const std::filesystem::path& folder) {
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) fail(folder, "cannot be made", code.value());
+  int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd >= 0) return fd;
+  std::string pattern = (folder / "loading-XXXXXX").string();  // network file systems know no files without a name
+  fd = ::mkostemp(pattern.data(), O_CLOEXEC);
+  if (fd < 0) fail(folder, "cannot hold a file for the samples", errno);
+  ::unlink(pattern.c_str());
+  return fd;
+}
+
+std::uint64_t quarter_of_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page_bytes <= 0) return UINT64_MAX;
+  return static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page_bytes) / 4;
+}
+
+}  // namespace
+
+SampleStore::SampleStore(std::int64_t values, const std::string& name)
+    : SampleStore(values, name, quarter_of_memory()) {}
+
+SampleStore::SampleStore(std::int64_t values, const std::string& name, std::uint64_t memory_bytes) {
+  constexpr std::int64_t kMaxValues = std::int64_t{1} << 44;
+  if (values < 1 || values > kMaxValues)
+    throw Error(ErrorKind::data, name + ": " + std::to_string(values) + " values cannot be held");
+  const std::size_t bytes = static_cast<std::size_t>(values) * sizeof(float);
+  on_disk_ = bytes > memory_bytes;
+  void* memory = MAP_FAILED;
+  if (on_disk_) {
+    const std::filesystem::path folder = cache_folder();
+    const Descriptor file(open_nameless(folder));
+    // Taken now: where the disk is full, a page written through the mapping would end the process.
+    if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
+      fail(folder, "has no room for the " + std::to_string((bytes >> 20) + 1) + " MiB of " + name, code);
+    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  } else {
+    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  owner_ = std::shared_ptr<void>(memory, [bytes](void* mapped) { ::munmap(mapped, bytes); });
+  values_ = {static_cast<float*>(memory), static_cast<std::size_t>(values)};
+}
+
+void SampleStore::give_to(Dataset::Parts& parts) && {
+  parts.stored_samples = values_;
+  parts.stored_owner = std::move(owner_);
+  values_ = {};
+}
+
+}  // namespace tenfold
