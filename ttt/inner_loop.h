@@ -58,7 +58,6 @@ struct InnerState {
   std::int64_t position = 0;                       // tokens seen
   at::Tensor open_tokens;                          // (K, B) real ones of the open mini-batch, where some were padding
   at::Tensor pending_keys, pending_targets;        // of the open mini-batch, while losses are recorded
-  at::Tensor pending_weight;                       // (K, B, open tokens) or undefined
   bool begun() const { return !weights.empty(); }
   std::int64_t bytes() const;
 };
@@ -76,14 +75,17 @@ InnerLoopResult inner_loop(const InnerModel& model, const InnerTokens& tokens, c
                            InnerState* state = nullptr, InnerLossRecorder* recorder = nullptr, int layer = 0);
 
 // W as the next token would find it, were the open mini-batch closed now: weights, then biases, each (K, B, H, ...).
-std::vector<at::Tensor> current_weights(const InnerState& state, const at::Tensor& row_coefficient);
+// Empty before the first token.
+std::vector<at::Tensor> current_weights(const InnerState& state, const at::Tensor& row_coefficient,
+                                        const InnerLoopOptions& options);
 
 // The end of the streams: closes the open mini-batch and records its losses.
 void finish_streams(const InnerModel& model, const at::Tensor& row_coefficient, const InnerLoopOptions& options,
                     InnerState& state, InnerLossRecorder* recorder, int layer);
 
-// |W_t - W_0| over all weights and biases of all heads, (K, B); zeros before the first token.
-at::Tensor movement_norm(const InnerModel& model, const InnerState& state, const at::Tensor& row_coefficient);
+// |W_t - W_0| over all weights and biases of all heads, (K, B); undefined before the first token.
+at::Tensor movement_norm(const InnerModel& model, const InnerState& state, const at::Tensor& row_coefficient,
+                         const InnerLoopOptions& options);
 
 // What goes into it.
 
