@@ -4,19 +4,17 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "experiments/error.h"
+#include "trainer/protocol_json.h"
 
 namespace tenfold {
 namespace {
 
-using nlohmann::json;
+using namespace protocol_json;
 
 constexpr std::size_t kMaxNoticeBytes = std::size_t{1} << 20;
 constexpr std::size_t kMaxReasonBytes = 16 * 1024;
-
-[[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::communication, what); }
 
 std::size_t payload_limit(std::uint16_t type) {
   switch (static_cast<FrameType>(type)) {
@@ -47,75 +45,6 @@ void check_header(const FrameHeader& header) {
   if (header.length > limit)
     fail("a frame of type " + std::to_string(header.type) + " with " + std::to_string(header.length) +
          " bytes; the limit is " + std::to_string(limit));
-}
-
-// ---- JSON, read strictly: a field that is missing, of another type or out of range is an error.
-
-const json& field(const json& object, const char* key) {
-  const auto found = object.find(key);
-  if (found == object.end()) fail(std::string("a message without its field '") + key + "'");
-  return *found;
-}
-
-template <class Integer>
-Integer integer(const json& object, const char* key) {
-  const json& value = field(object, key);
-  if (!value.is_number_integer()) fail(std::string("field '") + key + "' of a message is not an integer");
-  if (value.is_number_unsigned() &&
-      value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<Integer>::max()))
-    fail(std::string("field '") + key + "' of a message is out of range");
-  const auto wide = value.get<std::int64_t>();
-  if (wide < std::numeric_limits<Integer>::min() || wide > std::numeric_limits<Integer>::max())
-    fail(std::string("field '") + key + "' of a message is out of range");
-  return static_cast<Integer>(wide);
-}
-
-double number(const json& object, const char* key) {
-  const json& value = field(object, key);
-  if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
-  if (!value.is_number()) fail(std::string("field '") + key + "' of a message is not a number");
-  return value.get<double>();
-}
-
-bool boolean(const json& object, const char* key) {
-  const json& value = field(object, key);
-  if (!value.is_boolean()) fail(std::string("field '") + key + "' of a message is neither true nor false");
-  return value.get<bool>();
-}
-
-std::string text(const json& object, const char* key) {
-  const json& value = field(object, key);
-  if (!value.is_string()) fail(std::string("field '") + key + "' of a message is not a text");
-  return value.get<std::string>();
-}
-
-const json& list(const json& object, const char* key) {
-  const json& value = field(object, key);
-  if (!value.is_array()) fail(std::string("field '") + key + "' of a message is not a list");
-  return value;
-}
-
-json parse_object(std::string_view bytes, const char* what) {
-  json parsed = json::parse(bytes, nullptr, false);
-  if (!parsed.is_object()) fail(std::string("a message that should be ") + what + " is not a JSON object");
-  return parsed;
-}
-
-// `json` and null for NaN and infinities, which JSON cannot say.
-json finite_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-
-// Reasons come from libraries and may hold any bytes; they are for people, so what is no UTF-8 is replaced.
-std::string dump_for_people(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-// Paths must arrive as they were sent.
-std::string dump_exactly(const json& value) {
-  try {
-    return value.dump();
-  } catch (const json::exception&) {
-    throw Error(
-        ErrorKind::config,
-        "a path or name is not valid UTF-8 and cannot be sent to the trainer: rename the folder or use another");
-  }
 }
 
 std::string shortened(const std::string& reason) {

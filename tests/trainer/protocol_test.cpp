@@ -9,6 +9,7 @@
 
 #include "experiments/error.h"
 #include "experiments/metric.h"
+#include "trainer/protocol_diagnose.h"
 
 namespace tenfold {
 namespace {
@@ -309,6 +310,71 @@ TEST(Messages, MalformedJsonIsACommunicationError) {
   expect_communication_error([&] { decode_job(replaced(job, "\"step\":900", "\"step\":18446744073709551615")); },
                              "range");
   expect_communication_error([&] { decode_outcome(replaced(outcome, "\"done\"", "\"running\"")); }, "running");
+}
+
+DiagnoseResult sample_result() {
+  DiagnoseResult result;
+  DiagnosedLayer layer;
+  layer.layer = 31;
+  layer.kind = "mlp";
+  layer.l0 = {1.5, 1.25, kNaN};
+  layer.lprev = {1.5, 1.0, kNaN};
+  layer.lafter = {1.25, 0.5, kNaN};
+  layer.gate_mean_abs = 0.125;
+  layer.movement_end = 2.5;
+  layer.mini_batch_size = 16;
+  result.layers = {layer};
+  result.model.kind = "transformer_lm";
+  result.model.layers = 32;
+  result.model.stream_length = 3;
+  result.model.streams = 1;
+  result.model.nll = 2.25;
+  result.model.position_loss = {3, 2, 1};
+  result.model.codebook_shares = {0.75, 0.25};
+  result.model.missing = {"layers.31.ttt.alpha"};
+  return result;
+}
+
+TEST(Diagnosis, JobsAndResultsComeBackAsSent) {
+  DiagnoseJob job;
+  job.checkpoint = "/store/db.checkpoints/array-1-10.safetensors";
+  job.array_index = 3;
+  job.configuration = "{\"name\": \"x\"}";
+  job.sample_shape = {512};
+  job.classes = 40;
+  job.input = "/data/stream.npy";
+  job.fold = 2;
+  job.max_positions = 128;
+  job.output = "/tmp/result.json";
+  EXPECT_EQ(decode_diagnose_job(encode(job)), job);
+
+  const DiagnoseResult result = sample_result();
+  const DiagnoseResult back = decode_diagnose_result(encode(result));
+  ASSERT_EQ(back.layers.size(), 1u);
+  EXPECT_EQ(back.layers[0].layer, 31);
+  EXPECT_EQ(back.layers[0].lprev[1], 1.0);
+  EXPECT_TRUE(std::isnan(back.layers[0].lafter[2]));
+  EXPECT_EQ(back.layers[0].gate_mean_abs, 0.125);
+  EXPECT_TRUE(std::isnan(back.layers[0].movement_start));
+  EXPECT_EQ(back.layers[0].mini_batch_size, 16);
+  EXPECT_EQ(back.model.position_loss, result.model.position_loss);
+  EXPECT_EQ(back.model.codebook_shares, result.model.codebook_shares);
+  EXPECT_EQ(back.model.missing, result.model.missing);
+  EXPECT_EQ(encode(back), encode(result));
+}
+
+TEST(Diagnosis, MalformedResultsAreErrors) {
+  expect_communication_error([] { decode_diagnose_result("{}"); }, "layers");
+  expect_communication_error([] { decode_diagnose_result("[1]"); });
+  DiagnoseResult uneven = sample_result();
+  uneven.layers[0].lprev.pop_back();
+  expect_communication_error([&] { decode_diagnose_result(encode(uneven)); }, "differ in length");
+  DiagnoseResult batch = sample_result();
+  batch.layers[0].mini_batch_size = 0;
+  expect_communication_error([&] { decode_diagnose_result(encode(batch)); }, "less than 1");
+  DiagnoseJob none;
+  none.max_positions = 0;
+  expect_communication_error([&] { decode_diagnose_job(encode(none)); }, "position");
 }
 
 }  // namespace
