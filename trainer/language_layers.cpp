@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 namespace tenfold::layers {
 namespace {
@@ -39,13 +40,55 @@ class EmbedOnGpu : public torch::autograd::Function<EmbedOnGpu> {
   }
 };
 
-// (K, F) beside x (K, ..., F)
-at::Tensor per_member(const at::Tensor& values, const at::Tensor& x) {
-  std::vector<std::int64_t> shape(static_cast<std::size_t>(x.dim()), 1);
-  shape.front() = values.size(0);
-  shape.back() = values.size(1);
-  return values.view(shape);
+// x * weight + bias for x (K, N, F) and (K, F). Gradients are sums over rows as matrix products: the library's sum over
+// a middle dimension is in an order that depends on K.
+class ScaleRows : public torch::autograd::Function<ScaleRows> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+    context->save_for_backward({x, weight});
+    context->saved_data["needs"] =
+        std::vector<bool>{x.requires_grad(), weight.requires_grad(), bias && bias->requires_grad()};
+    const at::Tensor scaled = x * weight.unsqueeze(1);
+    return bias ? scaled + bias->unsqueeze(1) : scaled;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& outputs) {
+    const auto saved = context->get_saved_variables();
+    const auto needs = context->saved_data["needs"].toBoolList();
+    const at::Tensor &x = saved[0], &weight = saved[1], &upstream = outputs[0];
+    const at::Tensor ones = at::ones({1, 1, 1}, x.options()).expand({x.size(0), 1, x.size(1)});
+    const auto summed = [&](const at::Tensor& rows) { return ones.bmm(rows).squeeze(1); };
+    return {needs.get(0) ? upstream * weight.unsqueeze(1) : at::Tensor(),
+            needs.get(1) ? summed(upstream * x) : at::Tensor(), needs.get(2) ? summed(upstream) : at::Tensor()};
+  }
+};
+
+at::Tensor scale_rows(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+  return ScaleRows::apply(x.reshape({x.size(0), -1, x.size(-1)}), weight, bias).view(x.sizes());
 }
+
+// silu(gate) * up from exponentials and exact arithmetic: the library's silu rounds the last few values of a tensor
+// otherwise than the others, so that a member's bits would depend on its place in the array.
+class SwigluOnCpu : public torch::autograd::Function<SwigluOnCpu> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& gate, const at::Tensor& up) {
+    context->save_for_backward({gate, up});
+    return gate * up * logistic(gate);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& outputs) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &gate = saved[0], &up = saved[1];
+    const at::Tensor open = logistic(gate), through = outputs[0] * open;
+    return {through * up * (gate * (1 - open) + 1), through * gate};
+  }
+
+ private:
+  static at::Tensor logistic(const at::Tensor& x) { return x.neg().exp_().add_(1).reciprocal_(); }
+};
 
 }  // namespace
 
@@ -69,13 +112,14 @@ at::Tensor project_lora(const at::Tensor& x, const at::Tensor& weight, const at:
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return x * ((x * x).mean(-1, true) + eps).rsqrt() * per_member(weight, x);
+  return scale_rows(x * ((x * x).mean(-1, true) + eps).rsqrt(), weight, std::nullopt);
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  const at::Tensor xhat = at::layer_norm(x, {x.size(-1)}, {}, {}, eps);
-  return at::addcmul(per_member(bias, x), xhat, per_member(weight, x));
+  return scale_rows(at::layer_norm(x, {x.size(-1)}, {}, {}, eps), weight, bias);
 }
+
+at::Tensor scale(const at::Tensor& x, const at::Tensor& weight) { return scale_rows(x, weight, std::nullopt); }
 
 Rotation rotation(const at::Tensor& positions, std::int64_t head_width, double base, at::ScalarType type) {
   const at::Tensor pair = at::arange(head_width / 2, positions.options().dtype(at::kDouble));
@@ -116,6 +160,8 @@ at::Tensor window_attention(const at::Tensor& q, const at::Tensor& k, const at::
   return at::softmax(scores, -1).bmm(v.flatten(0, 2)).view(q.sizes());
 }
 
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return at::silu(gate) * up; }
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  return gate.is_cpu() ? SwigluOnCpu::apply(gate, up) : at::silu(gate) * up;
+}
 
 }  // namespace tenfold::layers

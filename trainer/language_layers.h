@@ -23,6 +23,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // As layer_norm of layers.h, for any number of dimensions and eps.
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 
+// x * weight: x (K, ..., F), weight (K, F).
+at::Tensor scale(const at::Tensor& x, const at::Tensor& weight);
+
 // Rotary position embedding (Su et al. 2021): cosines and sines (T, f/2) of position[t] * base^(-2 i / f), with angles
 // in float64. positions (T).
 struct Rotation {

@@ -8,8 +8,6 @@
 #include <string_view>
 
 #include "experiments/error.h"
-#include "trainer/transformer_layout.h"
-#include "trainer/ttt_lm_layout.h"
 
 namespace tenfold {
 namespace {
