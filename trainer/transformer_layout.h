@@ -5,7 +5,8 @@
 
 #include "trainer/model_layout.h"
 
-// Parameters of transformer_lm (transformer_lm_layout, language_layout.h), with the names and shapes of published Llama checkpoints: linear weights are [out, in].
+// Parameters of transformer_lm (transformer_lm_layout, language_layout.h), with the names and shapes of published Llama
+// checkpoints: linear weights are [out, in].
 //
 //   model.embed_tokens.weight [V, D]
 //   model.layers.<i>.input_layernorm.weight [D]
