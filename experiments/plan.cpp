@@ -204,7 +204,10 @@ std::int64_t train_updates_per_epoch(const ExperimentSpec& spec, std::int64_t ep
   return batches(epoch_n, spec.train.batch_size);
 }
 
+bool trains_nothing(const TrainSpec& train) { return train.parameters == std::vector<std::string>{"none"}; }
+
 std::int64_t train_updates(const ExperimentSpec& spec, std::int64_t epoch_n) {
+  if (trains_nothing(spec.train)) return 0;
   return spec.train.steps ? *spec.train.steps : spec.train.epochs * train_updates_per_epoch(spec, epoch_n);
 }
 

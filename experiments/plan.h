@@ -65,6 +65,8 @@ using DatasetSummariser = std::function<DatasetSummary(const ExperimentSpec&)>;
 // data can tell: a batch larger than the training part, more folds than the smallest class has samples.
 Plan make_plan(const Experiment& experiment, const DatasetSummariser& summarise, bool share_fits = true);
 
+bool trains_nothing(const TrainSpec& train);  // train.parameters: none
+
 // Optimizer updates of a fit and of a trial's adaptation. epoch_n: SplitSummary's.
 std::int64_t train_updates_per_epoch(const ExperimentSpec& spec, std::int64_t epoch_n);
 std::int64_t train_updates(const ExperimentSpec& spec, std::int64_t epoch_n);

@@ -7,17 +7,19 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 
 #include "experiments/error.h"
+#include "trainer/adapt_batches.h"
 #include "trainer/adapt_checkpoint.h"
 #include "trainer/adapt_members.h"
 #include "trainer/checkpoint.h"
-#include "trainer/classification_metrics.h"
-#include "trainer/evaluation.h"
+#include "trainer/inner_losses.h"
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/pass_summary.h"
+#include "trainer/predictions.h"
 #include "ttt/objective.h"
 
 namespace tenfold {
@@ -31,11 +33,12 @@ class AdaptArray {
  private:
   std::int64_t lane_count() const { return static_cast<std::int64_t>(lanes_.size()); }
   const TttSpec& ttt() const { return members_.front().ttt(); }  // for what is equal in the array
-  AdaptationState adaptation_state() { return {model_, state_, adapted_, optimizer_.get(), members_}; }
+  AdaptationState adaptation_state() { return {*model_, state_, adapted_, optimizer_.get(), members_}; }
   void select_adapted();
   void resume();
-  void compute_update();
-  void compute_statistics_only(const at::Tensor& samples, const ForwardMode& mode);
+  void compute_update(std::int64_t length);
+  void compute_statistics_only(const Batch& batch, const ForwardMode& mode);
+  void store_predictions(const at::Tensor& logits, const at::Tensor& weights);
   void fill_tables(std::int64_t pass);
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
@@ -50,28 +53,32 @@ class AdaptArray {
 
   const ArrayContext& context_;
   Compute& compute_;
-  std::vector<at::Tensor> folds_;  // test samples, stacked by prepare_members
+  std::vector<SampleTable> folds_;  // test samples, listed by prepare_members
   std::vector<AdaptMember> members_;
   std::vector<Lane> lanes_;
   std::vector<std::int32_t> lane_member_;
-  at::Tensor samples_;  // (rows, features)
+  SampleTable samples_;  // of all folds
+  const Dataset& dataset_;
   int classes_;
   std::vector<std::string> metric_names_;
-  Model model_;
+  std::unique_ptr<Model> model_;
   ModelState state_;                  // one slice per lane
   std::vector<std::size_t> adapted_;  // indices of parameters
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<StackedOptimizer> optimizer_;
+  AdaptBatches batches_;
   std::int64_t updates_;  // of a pass, the most of any lane
+  std::int64_t rows_;     // of logits of a batch, the most
   StepTables tables_;
   DropoutMasks masks_;
   StepCounter counter_;
   bool train_mode_, batch_statistics_;
-  at::Tensor metrics_;        // (S, lanes, kPassColumns)
-  at::Tensor probabilities_;  // (S, lanes, C) mean prediction of each batch
-  at::Tensor predicted_;      // (S, lanes, B) int64
-  at::Tensor logits_;         // (S, lanes, B, C) before the update
-  std::function<void()> replay_;
+  at::Tensor metrics_;                                    // (S, lanes, kPassColumns)
+  at::Tensor probabilities_;                              // (S, lanes, C) mean prediction of each batch
+  at::Tensor predicted_;                                  // (S, lanes, R) int64, -1 for padding
+  at::Tensor logits_;                                     // (S, lanes, R, C) before the update; undefined for tokens
+  at::Tensor base_lr_;                                    // (lanes) of the inner loop, where there is one
+  std::map<std::int64_t, std::function<void()>> replay_;  // an update, by padded length
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   CheckpointClock clock_;
 };
@@ -82,12 +89,15 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       members_(prepare_members(std::move(bases), folds_)),
       lanes_(make_lanes(members_)),
       lane_member_(members_of(lanes_)),
-      samples_(folds_.size() == 1 ? folds_.front() : at::cat(folds_, 0)),
-      classes_(members_.front().base.fold->dataset->host->classes()),
+      samples_(concatenated(folds_)),
+      dataset_(*members_.front().base.fold->dataset->host),
+      classes_(dataset_.classes()),
       metric_names_(members_.front().base.spec.metrics),
-      model_(members_.front().base.spec.model, members_.front().base.fold->dataset->host->sample_shape(), classes_,
-             members_.front().base.spec.deterministic),
-      updates_(updates_of_pass(lanes_, ttt().batch_size.value())),
+      model_(
+          make_model(members_.front().base.spec.model, model_data(dataset_), members_.front().base.spec.deterministic)),
+      batches_(members_, lanes_, samples_),
+      updates_(batches_.updates()),
+      rows_(ttt().batch_size.value() * (dataset_.label_kind() == LabelKind::sample ? 1 : batches_.longest())),
       tables_(compute_, updates_, lane_count(), ttt().batch_size.value()),
       masks_(compute_, dropout_tables(bases_of(members_), lane_member_, Purpose::ttt_dropout, compute_.device())),
       counter_(compute_.make_counter()),
@@ -97,7 +107,8 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       clock_(members_.front().base.spec.checkpoint.every_s,
              members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
   folds_.clear();
-  state_ = load_lane_states(model_, members_, lane_member_, compute_.device());
+  base_lr_ = inner_rates(bases_of(members_), lane_member_, compute_.device());
+  state_ = load_lane_states(*model_, members_, lane_member_, compute_.device());
   std::vector<TttSpec> specs;
   for (const std::int32_t index : lane_member_) specs.push_back(members_[static_cast<std::size_t>(index)].ttt());
   objective_ = make_objective(ttt().method, specs, compute_.device());
@@ -110,16 +121,15 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
     optimizer_ = std::make_unique<StackedOptimizer>(compute_, ttt().optimizer.kind.value() != "sgd", rules, parameters);
   }
   const auto options = at::TensorOptions(at::kFloat).device(compute_.device());
-  const std::int64_t batch = ttt().batch_size.value();
   metrics_ = at::zeros({updates_, lane_count(), kPassColumns}, options);
   probabilities_ = at::zeros({updates_, lane_count(), classes_}, options);
-  predicted_ = at::zeros({updates_, lane_count(), batch}, options.dtype(at::kLong));
-  logits_ = at::zeros({updates_, lane_count(), batch, classes_}, options);
+  predicted_ = at::zeros({updates_, lane_count(), rows_}, options.dtype(at::kLong));
+  if (samples_.kind != SampleKind::tokens) logits_ = at::zeros({updates_, lane_count(), rows_, classes_}, options);
 }
 
 void AdaptArray::select_adapted() {
   if (!objective_) return;
-  const std::vector<bool> selected = select_parameters(model_.layout(), ttt().parameters.value());
+  const std::vector<bool> selected = select_parameters(model_->layout(), ttt().parameters.value());
   for (std::size_t i = 0; i < selected.size(); ++i) {
     if (!selected[i]) continue;
     adapted_.push_back(i);
@@ -137,41 +147,49 @@ void AdaptArray::resume() {
 }
 
 // One update of every lane: what a CUDA graph captures.
-void AdaptArray::compute_update() {
+void AdaptArray::compute_update(std::int64_t length) {
   const at::Tensor indices = compute_.row(tables_.indices, counter_);
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
-  const at::Tensor samples =
-      samples_.index_select(0, indices.flatten()).view({indices.size(0), indices.size(1), samples_.size(1)});
-  const ForwardMode mode{train_mode_ ? &masks_ : nullptr, &counter_, batch_statistics_, weights,
-                         compute_.row(tables_.momentum, counter_)};
-  if (!objective_) return compute_statistics_only(samples, mode);
+  const Batch batch = gather_batch(samples_, indices, weights, length);
+  const ForwardMode mode{train_mode_ ? &masks_ : nullptr,          &counter_, batch_statistics_, weights,
+                         compute_.row(tables_.momentum, counter_), nullptr,   base_lr_};
+  if (!objective_) return compute_statistics_only(batch, mode);
 
-  const at::Tensor logits = model_.forward(state_, samples, mode);
-  const BatchObjective batch = objective_->evaluate(logits.detach(), weights);
-  std::vector<at::Tensor> adapted;
-  for (const std::size_t i : adapted_) adapted.push_back(state_.parameters[i]);
-  const std::vector<at::Tensor> gradients = torch::autograd::grad({logits}, adapted, {batch.logit_gradient});
+  const at::Tensor logits = model_->forward(state_, batch, mode);
+  const at::Tensor row_weight = row_weights(dataset_.label_kind(), batch, weights);
+  const BatchObjective objective = objective_->evaluate(logits.detach(), row_weight);
+  const std::vector<at::Tensor> gradients =
+      torch::autograd::grad({logits}, chosen(state_.parameters, adapted_), {objective.logit_gradient});
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_->update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
-  compute_.store(metrics_, counter_,
-                 at::stack({batch.total, batch.entropy, batch.diversity, batch.diversity_weight, norm}, -1));
-  compute_.store(probabilities_, counter_, batch.mean_probability);
-  compute_.store(predicted_, counter_, logits.detach().argmax(-1));
-  compute_.store(logits_, counter_, logits.detach());
+  compute_.store(
+      metrics_, counter_,
+      at::stack({objective.total, objective.entropy, objective.diversity, objective.diversity_weight, norm}, -1));
+  compute_.store(probabilities_, counter_, objective.mean_probability);
+  store_predictions(logits.detach(), row_weight);
 }
 
 // bn: a forward pass moves the running statistics, and that is all. The entropies are recorded as for tent.
-void AdaptArray::compute_statistics_only(const at::Tensor& samples, const ForwardMode& mode) {
+void AdaptArray::compute_statistics_only(const Batch& batch, const ForwardMode& mode) {
   at::NoGradGuard no_grad;
-  const at::Tensor logits = model_.forward(state_, samples, mode);
-  const EntropyTerms terms = entropy_terms(logits, mode.sample_weight, 1e-8);
+  const at::Tensor logits = model_->forward(state_, batch, mode);
+  const at::Tensor row_weight = row_weights(dataset_.label_kind(), batch, mode.sample_weight);
+  const EntropyTerms terms = entropy_terms(logits, row_weight, 1e-8);
   const at::Tensor diversity = 1 - terms.mean_entropy / std::log(static_cast<double>(classes_));
   const at::Tensor zero = at::zeros_like(diversity);
   compute_.store(metrics_, counter_, at::stack({terms.entropy, terms.entropy, diversity, zero, zero}, -1));
   compute_.store(probabilities_, counter_, terms.mean_probability);
-  compute_.store(predicted_, counter_, logits.argmax(-1));
-  compute_.store(logits_, counter_, logits);
+  store_predictions(logits, row_weight);
+}
+
+// Of a batch that is shorter than the longest: the rest is padding.
+void AdaptArray::store_predictions(const at::Tensor& logits, const at::Tensor& weights) {
+  const std::int64_t rest = rows_ - logits.size(1);
+  const at::Tensor likeliest = at::where(weights > 0, logits.argmax(-1), -1);
+  compute_.store(predicted_, counter_, rest > 0 ? at::constant_pad_nd(likeliest, {0, rest}, -1) : likeliest);
+  if (logits_.defined())
+    compute_.store(logits_, counter_, rest > 0 ? at::constant_pad_nd(logits, {0, 0, 0, rest}) : logits);
 }
 
 void AdaptArray::fill_tables(std::int64_t pass) {
@@ -181,21 +199,16 @@ void AdaptArray::fill_tables(std::int64_t pass) {
     const Lane& lane = lanes_[i];
     const AdaptMember& member = members_[static_cast<std::size_t>(lane.member)];
     if (member.at_rest(pass)) continue;
-    const JobMember& job = member.base.job;
-    const std::vector<std::int64_t> order =
-        member.ttt().shuffle.value() && !resets_by_batch(members_)
-            ? shuffled(lane.rows, member.base.spec, Purpose::ttt_permutation, job.repeat, job.fold, pass)
-            : lane.rows;
     const double lr = member.control.lr(member.ttt(), pass);
     // Within a member's lanes the position goes on from batch to batch, so that each draws its own dropout.
     const std::size_t lane_start =
         resets_by_batch(members_) ? (i % (lanes_.size() / members_.size())) * batch : std::size_t{0};
-    for (std::size_t first = 0, t = 0; first < order.size(); first += batch, ++t) {
-      const auto rows = std::span(order).subspan(first, std::min(batch, order.size() - first));
+    const auto batches = batches_.batches(member, lane, pass);
+    for (std::size_t t = 0; t < batches.size(); ++t) {
       // Running statistics become the plain average over the pass's batches.
       const double momentum = 1.0 / static_cast<double>(t + 1);
-      tables_.set(static_cast<std::int64_t>(t), static_cast<std::int64_t>(i), rows, lr, pass,
-                  static_cast<std::int64_t>(lane_start + first), momentum);
+      tables_.set(static_cast<std::int64_t>(t), static_cast<std::int64_t>(i), batches[t], lr, pass,
+                  static_cast<std::int64_t>(lane_start + t * batch), momentum);
     }
   }
   tables_.upload(masks_.tables());
@@ -203,17 +216,16 @@ void AdaptArray::fill_tables(std::int64_t pass) {
 
 TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const float* metrics,
                                  const float* probabilities, const std::int64_t* predicted) const {
-  const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
+  const std::int64_t lanes = lane_count();
   std::vector<BatchMeasure> batches;
   for (std::int64_t i = 0; i < lanes; ++i) {
     if (lane_member_[static_cast<std::size_t>(i)] != index) continue;
     for (std::int64_t t = 0; t < updates_; ++t) {
-      const std::int64_t count = tables_.count(t, i), place = t * lanes + i;
-      if (count > 0)
-        batches.push_back({count,
-                           metrics + place * kPassColumns,
-                           probabilities + place * classes_,
-                           {predicted + place * batch, static_cast<std::size_t>(count)}});
+      const std::int64_t place = t * lanes + i;
+      const std::span<const std::int64_t> classes(predicted + place * rows_, static_cast<std::size_t>(rows_));
+      if (tables_.count(t, i) > 0)
+        batches.push_back({rows_ - std::count(classes.begin(), classes.end(), -1), metrics + place * kPassColumns,
+                           probabilities + place * classes_, classes});
     }
   }
   const AdaptMember& member = members_[static_cast<std::size_t>(index)];
@@ -258,27 +270,33 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
 
 // What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
 void AdaptArray::report_online() {
+  if (!logits_.defined()) return;
   const at::Tensor logits = logits_.cpu(), indices = tables_.indices.cpu();
   const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
+  const bool by_step = dataset_.label_kind() == LabelKind::step;
   for (std::size_t k = 0; k < members_.size(); ++k) {
     const AdaptMember& member = members_[k];
-    std::vector<float> values;
+    SamplePredictions predictions;
     std::vector<std::int64_t> labels;
     for (std::int64_t i = 0; i < lanes; ++i) {
       if (lane_member_[static_cast<std::size_t>(i)] != static_cast<std::int32_t>(k)) continue;
-      for (std::int64_t t = 0; t < updates_; ++t)
+      for (std::int64_t t = 0; t < updates_; ++t) {
+        const std::int64_t length = by_step ? batches_.padded_length(0, t) : 1;
         for (std::int64_t b = 0; b < tables_.count(t, i); ++b) {
-          const std::int64_t place = (t * lanes + i) * batch + b;
-          const float* row = logits.const_data_ptr<float>() + place * classes_;
-          values.insert(values.end(), row, row + classes_);
-          const std::int64_t sample = indices.const_data_ptr<std::int64_t>()[place] - member.all_rows.front();
-          labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(sample)]);
+          const std::int64_t sample =
+              indices.const_data_ptr<std::int64_t>()[(t * lanes + i) * batch + b] - member.all_rows.front();
+          const std::span<const std::int64_t> given = member.base.fold->labels_at(sample);
+          const float* row = logits.const_data_ptr<float>() + ((t * lanes + i) * rows_ + b * length) * classes_;
+          predictions.logits.insert(predictions.logits.end(), row,
+                                    row + static_cast<std::int64_t>(given.size()) * classes_);
+          labels.insert(labels.end(), given.begin(), given.end());
         }
+      }
     }
     if (labels.empty()) continue;
-    const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
-    context_.reporter.rows(static_cast<std::uint32_t>(k),
-                           classification_metrics(predictions, metric_names_, Phase::online, 0));
+    const auto metrics = metrics_of(predictions, labels, dataset_, metric_names_,
+                                    member.base.fold->split.held_out_class, Phase::online, 0);
+    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
   }
 }
 
@@ -297,38 +315,52 @@ void AdaptArray::evaluate(Phase phase, std::int64_t pass, const Selection& due) 
   }
   if (!any) return;
   ModelState states = by_batch ? state_ : first_lanes(state_, static_cast<std::int64_t>(members_.size()));
-  const auto gather = [&](const auto& batch) {
-    std::vector<std::int64_t> flat;
-    for (const auto& list : batch) flat.insert(flat.end(), list.begin(), list.end());
-    const at::Tensor indices = at::tensor(flat, at::kLong).to(compute_.device());
-    return samples_.index_select(0, indices)
-        .view({static_cast<std::int64_t>(batch.size()), static_cast<std::int64_t>(batch.front().size()),
-               samples_.size(1)});
+  const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
+    return gather_batch(samples_, indices, weight, length);
   };
-  const std::int64_t size = by_batch ? std::min<std::int64_t>(kEvaluationBatch, ttt().batch_size.value())
-                                     : kEvaluationBatch;  // a lane is one batch
-  const auto logits = evaluate_logits(model_, states, rows, gather, size);
+  const std::int64_t batch = ttt().batch_size.value();
+  const EvaluationPlan plan =  // a lane is one batch
+      evaluation_plan(*model_, samples_, members_.front().base.fold->dataset->length_bounds,
+                      members_.front().base.spec.train.batch_size,
+                      by_batch ? std::min<std::int64_t>(kEvaluationBatch, batch) : kEvaluationBatch);
+  InnerLosses inner(members_, by_batch, pass, *model_, compute_.device());
+  ForwardMode mode;
+  mode.base_lr = by_batch || !base_lr_.defined() ? base_lr_ : first_lanes(base_lr_, members_.size());
+  mode.inner_losses = inner.recorder();
+  const std::vector<SamplePredictions> parts_of_all = predict(*model_, states, rows, gather, samples_, plan, mode);
   for (std::size_t k = 0; k < members_.size(); ++k) {
     AdaptMember& member = members_[k];
     if (!member.failure.empty() || !due(member)) continue;
-    std::vector<float> values;
-    std::vector<std::int64_t> labels;
+    SamplePredictions predictions;
+    std::vector<std::int64_t> labels, counts;
     for (std::size_t i = k * parts; i < (k + 1) * parts; ++i) {
-      values.insert(values.end(), logits[i].begin(), logits[i].end());
-      for (const std::int64_t row : rows[i])
-        labels.push_back(member.base.fold->test_labels[static_cast<std::size_t>(row - member.all_rows.front())]);
+      append(predictions, parts_of_all[i]);
+      for (const std::int64_t row : rows[i]) {
+        if (samples_.kind == SampleKind::tokens) {
+          counts.push_back(samples_.host_counts[static_cast<std::size_t>(row)]);
+          continue;
+        }
+        const auto given = member.base.fold->labels_at(row - member.all_rows.front());
+        labels.insert(labels.end(), given.begin(), given.end());
+      }
     }
-    if (!all_finite(values)) {
+    if (!predictions.finite()) {
       member.failure = std::string("the ") + (phase == Phase::before ? "trained" : "adapted") +
                        " model's predictions are not finite" +
                        (phase == Phase::before ? "" : " after pass " + std::to_string(member.passes_done - 1));
       continue;
     }
-    const Predictions predictions{values, labels, classes_, member.base.fold->split.held_out_class};
+    const auto index = static_cast<std::uint32_t>(k);
     const std::int64_t step =
         phase == Phase::before ? 0 : std::max<std::int64_t>(0, std::min(pass, member.passes_done - 1));
-    context_.reporter.rows(static_cast<std::uint32_t>(k),
-                           classification_metrics(predictions, metric_names_, phase, step));
+    const auto metrics =
+        metrics_of(predictions, labels, dataset_, metric_names_, member.base.fold->split.held_out_class, phase, step);
+    context_.reporter.rows(index, std::span<const EvaluationRow>(metrics));
+    if (!counts.empty()) {
+      const auto positions = position_losses(predictions.tokens, counts, phase, step);
+      context_.reporter.rows(index, std::span<const PositionLossRow>(positions));
+    }
+    inner.report(context_.reporter, k, phase, step);
   }
 }
 
@@ -364,13 +396,15 @@ void AdaptArray::run() {
   finish_members(pass - 1);
   tables_.clear();
   tables_.upload(masks_.tables());
-  if (!all_at_rest(pass)) replay_ = compute_.repeatable([this] { compute_update(); }, counter_);
+  if (!all_at_rest(pass))
+    for (const std::int64_t length : batches_.padded_lengths())
+      replay_[length] = compute_.repeatable([this, length] { compute_update(length); }, counter_);
   const std::int64_t eval_every = ttt().eval_every_steps.value_or(0);
   for (; !all_at_rest(pass); ++pass) {
     const auto pass_start = std::chrono::steady_clock::now();
     fill_tables(pass);
     compute_.set_counter(counter_, 0);
-    for (std::int64_t t = 0; t < updates_; ++t) replay_();
+    for (std::int64_t t = 0; t < updates_; ++t) replay_.at(batches_.padded_length(pass, t))();
     compute_.synchronise();
     if (pass == 0) report_online();
     report_pass(pass, seconds_since(pass_start));

@@ -9,34 +9,38 @@
 namespace tenfold {
 namespace {
 
-// The adaptation set: a random choice of query_size samples, all of the fold where it has no more.
 void choose_query(AdaptMember& member, std::int64_t first_row) {
   const auto test_n = static_cast<std::int64_t>(member.base.fold->split.test.size());
   for (std::int64_t i = 0; i < test_n; ++i) member.all_rows.push_back(first_row + i);
-  const std::int64_t size = adaptation_set_size(member.base.spec, test_n);
-  if (size == test_n) {
-    for (std::int64_t i = 0; i < test_n; ++i) member.query_places.push_back(i);
-  } else {
-    const JobMember& job = member.base.job;
-    member.query_places =
-        random_permutation(RandomStream(member.base.spec.seed, Purpose::query, job.repeat, job.fold, 0), test_n);
-    member.query_places.resize(static_cast<std::size_t>(size));
-    std::sort(member.query_places.begin(), member.query_places.end());
-  }
+  const JobMember& job = member.base.job;
+  member.query_places = query_places(member.base.spec, job.repeat, job.fold, test_n);
   for (const std::int64_t place : member.query_places) member.query_rows.push_back(first_row + place);
 }
 
 }  // namespace
 
-std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<at::Tensor>& test_samples) {
+std::vector<std::int64_t> query_places(const ExperimentSpec& spec, int repeat, int fold, std::int64_t test_n) {
+  const std::int64_t size = adaptation_set_size(spec, test_n);
+  std::vector<std::int64_t> places;
+  if (size == test_n) {
+    for (std::int64_t i = 0; i < test_n; ++i) places.push_back(i);
+    return places;
+  }
+  places = random_permutation(RandomStream(spec.seed, Purpose::query, repeat, fold, 0), test_n);
+  places.resize(static_cast<std::size_t>(size));
+  std::sort(places.begin(), places.end());
+  return places;
+}
+
+std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<SampleTable>& test_samples) {
   std::map<const FoldData*, std::int64_t> first_row;  // folds shared by members are stacked once
   std::int64_t rows = 0;
   std::vector<AdaptMember> members;
   for (ArrayMember& base : bases) {
     const auto [place, is_new] = first_row.try_emplace(base.fold.get(), rows);
     if (is_new) {
-      test_samples.push_back(base.fold->test_samples);
-      rows += base.fold->test_samples.size(0);
+      test_samples.push_back(base.fold->test);
+      rows += base.fold->test.size();
     }
     AdaptMember member;
     member.base = std::move(base);

@@ -34,8 +34,12 @@ struct AdaptMember {
   const TttSpec& ttt() const { return base.spec.ttt; }
 };
 
-// Chooses every member's adaptation set and stacks the test samples of the distinct folds.
-std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<at::Tensor>& test_samples);
+// The adaptation set of a fold: places in it, ascending; a random choice of query_size samples, all where it has no
+// more.
+std::vector<std::int64_t> query_places(const ExperimentSpec& spec, int repeat, int fold, std::int64_t test_n);
+
+// Chooses every member's adaptation set and lists the test samples of the distinct folds, to be stacked.
+std::vector<AdaptMember> prepare_members(std::vector<ArrayMember> bases, std::vector<SampleTable>& test_samples);
 
 bool resets_by_batch(std::span<const AdaptMember> members);
 

@@ -104,6 +104,23 @@ DropoutTables dropout_tables(std::span<const ArrayMember> members, std::span<con
   return tables;
 }
 
+at::Tensor inner_rates(std::span<const ArrayMember> members, std::span<const std::int32_t> lane_member,
+                       const at::Device& device) {
+  std::vector<float> rates;
+  for (const std::int32_t index : lane_member) {
+    const std::optional<double>& rate = members[static_cast<std::size_t>(index)].spec.model.ttt.base_lr;
+    if (!rate) return {};
+    rates.push_back(static_cast<float>(*rate));
+  }
+  return at::tensor(rates, at::kFloat).to(device);
+}
+
+std::vector<at::Tensor> chosen(const std::vector<at::Tensor>& tensors, const std::vector<std::size_t>& places) {
+  std::vector<at::Tensor> some;
+  for (const std::size_t place : places) some.push_back(tensors[place]);
+  return some;
+}
+
 void save_state(const Model& model, const ModelState& state, StackedTensors& tensors) {
   const ModelLayout& layout = model.layout();
   for (std::size_t i = 0; i < layout.parameters.size(); ++i)

@@ -69,6 +69,12 @@ ModelState stack_states(std::span<const ModelState> members, const at::Device& d
 DropoutTables dropout_tables(std::span<const ArrayMember> members, std::span<const std::int32_t> lane_member,
                              Purpose purpose, const at::Device& device);
 
+// model.ttt.base_lr of every lane, (lanes) on the device; undefined where the model has no inner loop.
+at::Tensor inner_rates(std::span<const ArrayMember> members, std::span<const std::int32_t> lane_member,
+                       const at::Device& device);
+
+std::vector<at::Tensor> chosen(const std::vector<at::Tensor>& tensors, const std::vector<std::size_t>& places);
+
 // "parameter/<name>" and "buffer/<name>" of a checkpoint.
 void save_state(const Model& model, const ModelState& state, StackedTensors& tensors);
 void restore_state(const Model& model, const MemberTensors& member, ModelState& state, std::int64_t k);

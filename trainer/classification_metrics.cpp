@@ -197,6 +197,12 @@ constexpr NamedMetric kComputed[] = {
     {"nll", true, [](const Predictions& p, const Summary& s) { return mean_of(s.nll, p, s); }},
     {"brier", true, [](const Predictions& p, const Summary& s) { return mean_of(s.brier, p, s); }},
     {"ece", true, calibration_error},
+    {"perplexity", true,
+     [](const Predictions& p, const Summary& s) {
+       Value value = mean_of(s.nll, p, s);
+       value.value = std::exp(value.value);
+       return value;
+     }},
     {"auroc_unseen", true, auroc_unseen},
     {"detection_rate_5", true, detection_rate},
 };

@@ -27,6 +27,7 @@ struct Predictions {
 // nll                mean of -log p(label), nats
 // brier              mean over samples of sum_c (p_c - [c = label])^2, 0 to 2
 // ece                sum over 15 bins (lo, hi] of max p: n_bin/n |accuracy - mean max p| (Guo et al. 2017)
+// perplexity         exp(nll)
 // auroc_unseen       probability that a sample of the held-out class has a smaller max p than another; ties 1/2
 // detection_rate_5   share of the held-out class below the largest threshold on max p under which at most 5 % of
 //                    the other samples lie

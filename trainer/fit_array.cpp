@@ -7,18 +7,19 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <map>
 
 #include "experiments/metric.h"
 #include "experiments/plan.h"
 #include "trainer/checkpoint.h"
-#include "trainer/classification_metrics.h"
-#include "trainer/evaluation.h"
+#include "trainer/fit_batches.h"
 #include "trainer/fit_checkpoint.h"
 #include "trainer/fit_member.h"
-#include "trainer/layers.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
+#include "trainer/predictions.h"
 #include "trainer/schedule.h"
+#include "trainer/training_data.h"
 
 namespace tenfold {
 namespace {
@@ -34,10 +35,9 @@ class FitArray {
  private:
   std::int64_t members() const { return static_cast<std::int64_t>(members_.size()); }
   FitMember& member(std::int64_t k) { return members_[static_cast<std::size_t>(k)]; }
-  FitState fit_state() { return {model_, state_, optimizer_, best_parameters_, best_buffers_, members_}; }
+  FitState fit_state() { return {*model_, state_, trained_, optimizer_, best_parameters_, best_buffers_, members_}; }
   void resume();
-  void compute_step();
-  at::Tensor gather(const at::Tensor& indices) const;
+  void compute_step(std::int64_t length);
   std::int64_t block_length() const;
   void fill_tables(std::int64_t steps);
   std::int64_t replay_block(std::int64_t steps);
@@ -56,8 +56,11 @@ class FitArray {
   Compute& compute_;
   std::vector<FitMember> members_;
   std::shared_ptr<const DeviceDataset> dataset_;
-  Model model_;
+  TrainingData data_;
+  FitBatches batches_;
+  std::unique_ptr<Model> model_;
   ModelState state_;
+  std::vector<std::size_t> trained_;         // places of the parameters that train
   std::vector<at::Tensor> best_parameters_;  // early stopping: those of the best validation loss
   std::vector<at::Tensor> best_buffers_;
   bool keeps_best_ = false;
@@ -65,12 +68,10 @@ class FitArray {
   DropoutMasks masks_;
   StackedOptimizer optimizer_;
   StepCounter counter_;
-  at::Tensor offset_, scale_;  // (K, 1, features)
-  at::Tensor smoothing_;       // (K, 1, 1)
-  bool smooths_ = false;
-  at::Tensor metrics_;  // (T, K, kMetricColumns)
-  std::function<void()> replay_;
-  std::int64_t step_ = 0;  // updates done
+  at::Tensor base_lr_;                                    // (K) of the inner loop, where there is one
+  at::Tensor metrics_;                                    // (T, K, kMetricColumns)
+  std::map<std::int64_t, std::function<void()>> replay_;  // a step, by padded length
+  std::int64_t step_ = 0;                                 // updates done
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Progress progress_;
   CheckpointClock clock_;
@@ -80,34 +81,32 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
     : context_(context),
       compute_(context.compute),
       dataset_(members.front().fold->dataset),
-      model_(model_of(members.front())),
-      state_(initial_states(members, model_.layout(), compute_.device())),
+      data_(members, compute_.device()),
+      batches_(members.front()),
+      model_(make_model(members.front().spec.model, model_data(*dataset_->host), members.front().spec.deterministic)),
+      state_(initial_states(members, model_->layout(), compute_.device())),
+      trained_(trained_parameters(model_->layout(), members.front().spec.train)),
       tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size),
       masks_(compute_,
              dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
-      optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members), state_.parameters),
+      optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members),
+                 chosen(state_.parameters, trained_)),
       counter_(compute_.make_counter()),
       clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
-  std::vector<at::Tensor> offsets, scales;
-  std::vector<float> smoothing;
+  base_lr_ = inner_rates(members, one_lane_each(members.size()), compute_.device());
+  for (const std::size_t i : trained_) state_.parameters[i].requires_grad_(true);
   for (ArrayMember& base : members) {
-    offsets.push_back(base.fold->offset);
-    scales.push_back(base.fold->scale);
-    smoothing.push_back(static_cast<float>(base.spec.train.label_smoothing));
-    smooths_ |= base.spec.train.label_smoothing > 0;
     keeps_best_ |= base.spec.train.early_stopping.patience > 0;
     FitMember fit;
-    const auto train_n = static_cast<std::int64_t>(base.fold->split.train.size());
-    fit.epoch_updates = train_updates_per_epoch(base.spec, train_n);
-    fit.total_updates = train_updates(base.spec, train_n);
+    const std::int64_t epoch_n = epoch_samples(*dataset_->host, base.fold->split, *base.fold->splits);
+    fit.epoch_updates = train_updates_per_epoch(base.spec, epoch_n);
+    fit.total_updates = train_updates(base.spec, epoch_n);
     fit.eval_every = base.spec.train.eval_every_steps.value_or(static_cast<int>(fit.epoch_updates));
     fit.base = std::move(base);
     members_.push_back(std::move(fit));
   }
-  offset_ = at::stack(offsets).unsqueeze(1);
-  scale_ = at::stack(scales).unsqueeze(1);
-  smoothing_ = at::tensor(smoothing, at::kFloat).to(compute_.device()).view({-1, 1, 1});
-  metrics_ = at::zeros({kStepBlock, this->members(), kMetricColumns}, offset_.options());
+  metrics_ =
+      at::zeros({kStepBlock, this->members(), kMetricColumns}, at::TensorOptions(at::kFloat).device(compute_.device()));
   if (keeps_best_) {
     for (const at::Tensor& parameter : state_.parameters) best_parameters_.push_back(parameter.detach().clone());
     for (const at::Tensor& buffer : state_.buffers) best_buffers_.push_back(buffer.clone());
@@ -125,26 +124,15 @@ void FitArray::resume() {
   clock_.written(step_);
 }
 
-at::Tensor FitArray::gather(const at::Tensor& indices) const {
-  const at::Tensor raw = dataset_->samples.index_select(0, indices.flatten());
-  return raw.view({indices.size(0), indices.size(1), raw.size(1)}).sub_(offset_).mul_(scale_);
-}
-
 // One optimizer update of every member: what a CUDA graph captures.
-void FitArray::compute_step() {
+void FitArray::compute_step(std::int64_t length) {
   const at::Tensor indices = compute_.row(tables_.indices, counter_);
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
-  at::Tensor target;
-  {
-    at::NoGradGuard no_grad;
-    const at::Tensor labels = dataset_->labels.index_select(0, indices.flatten());
-    target = dataset_->one_hot.index_select(0, labels).view({indices.size(0), indices.size(1), -1});
-    if (smooths_) target = target * (1 - smoothing_) + smoothing_ / static_cast<double>(target.size(-1));
-  }
-  const ForwardMode mode{&masks_, &counter_, true, weights, compute_.row(tables_.momentum, counter_)};
-  const at::Tensor logits = model_.forward(state_, gather(indices), mode);
-  const layers::LossAndGradient loss = layers::cross_entropy(logits.detach(), target, weights);
-  const std::vector<at::Tensor> gradients = torch::autograd::grad({logits}, state_.parameters, {loss.logit_gradient});
+  ForwardMode mode{&masks_, &counter_, true, weights, compute_.row(tables_.momentum, counter_), nullptr, base_lr_};
+  const at::Tensor logits = model_->forward(state_, data_.gather(indices, weights, length), mode);
+  const layers::LossAndGradient loss = data_.loss(logits.detach(), indices, weights, length);
+  const std::vector<at::Tensor> gradients =
+      torch::autograd::grad({logits}, chosen(state_.parameters, trained_), {loss.logit_gradient});
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
@@ -167,22 +155,13 @@ void FitArray::fill_tables(std::int64_t steps) {
   for (std::int64_t k = 0; k < members(); ++k) {
     FitMember& fit = member(k);
     const TrainSpec& train = fit.base.spec.train;
-    const JobMember& job = fit.base.job;
     for (std::int64_t t = 0; t < steps && !fit.at_rest(step_ + t); ++t) {
       const std::int64_t epoch = (step_ + t) / fit.epoch_updates;
-      const std::int64_t position = (step_ + t) % fit.epoch_updates * train.batch_size;
-      if (epoch != fit.cached_epoch) {
-        fit.order = shuffled(fit.base.fold->split.train, fit.base.spec, Purpose::train_permutation, job.repeat,
-                             job.fold, epoch);
-        fit.cached_epoch = epoch;
-      }
-      const auto count =
-          std::min<std::int64_t>(train.batch_size, static_cast<std::int64_t>(fit.order.size()) - position);
+      const FitBatches::Taken taken = batches_.take(fit, epoch, (step_ + t) % fit.epoch_updates);
       const double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
-      tables_.set(t, k,
-                  std::span(fit.order).subspan(static_cast<std::size_t>(position), static_cast<std::size_t>(count)),
+      tables_.set(t, k, taken.samples,
                   train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch,
-                  position, kBatchNormMomentum);
+                  taken.position, kBatchNormMomentum);
     }
   }
   tables_.upload(masks_.tables());
@@ -198,7 +177,9 @@ std::int64_t FitArray::replay_block(std::int64_t steps) {
       progress_.step = step_ + t;
       context_.reporter.progress(progress_);
     }
-    replay_();
+    // Folds of sequences advance in step: the length is that of any member.
+    const std::int64_t epoch_updates = members_.front().epoch_updates;
+    replay_.at(batches_.padded_length((step_ + t) / epoch_updates, (step_ + t) % epoch_updates))();
   }
   compute_.synchronise();
   return steps;
@@ -234,7 +215,7 @@ void FitArray::report_block(std::int64_t steps, double wall_s) {
     updates += static_cast<std::int64_t>(rows.size());
     losses += rows.back().loss;
     reporting += 1;
-    context_.reporter.rows(static_cast<std::uint32_t>(k), rows);
+    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const TrainStepRow>(rows));
   }
   progress_.step = step_ + steps;
   progress_.total = losses / static_cast<double>(reporting);
@@ -252,27 +233,28 @@ void FitArray::evaluate(Phase phase, const Selection& due) {
     any |= !rows.back().empty();
   }
   if (!any) return;
-  const auto logits = evaluate_logits(model_, state_, rows, [&](const auto& batch) {
-    std::vector<at::Tensor> indices;
-    for (const auto& list : batch) indices.push_back(at::tensor(list, at::kLong));
-    return gather(at::stack(indices).to(compute_.device()));
-  });
-  const auto all_labels = dataset_->host->labels();
+  const Dataset& host = *dataset_->host;
+  const EvaluationPlan plan =
+      evaluation_plan(*model_, dataset_->table, dataset_->length_bounds, members_.front().base.spec.train.batch_size);
+  ForwardMode mode;
+  mode.base_lr = base_lr_;
+  const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
+    return data_.gather(indices, weight, length);
+  };
+  const std::vector<SamplePredictions> predictions =
+      predict(*model_, state_, rows, gather, dataset_->table, plan, mode);
   for (std::int64_t k = 0; k < members(); ++k) {
     const auto index = static_cast<std::size_t>(k);
     if (rows[index].empty()) continue;
     FitMember& fit = members_[index];
-    if (phase == Phase::train && !all_finite(logits[index])) {
+    if (phase == Phase::train && !predictions[index].finite()) {
       fit.failed_at = fit.updates_done(step_);
       fit.failure = "the trained model's predictions are not finite after update " + std::to_string(fit.failed_at);
       continue;
     }
-    std::vector<std::int64_t> labels;
-    for (const std::int64_t row : rows[index]) labels.push_back(all_labels[static_cast<std::size_t>(row)]);
-    const std::vector<std::string> names = {"accuracy", "nll"};
-    const Predictions predictions{logits[index], labels, dataset_->host->classes()};
-    const auto metrics = classification_metrics(predictions, names, phase, fit.updates_done(step_));
-    context_.reporter.rows(static_cast<std::uint32_t>(k), metrics);
+    const auto metrics = metrics_of(predictions[index], labels_of(host, rows[index]), host, training_metrics(),
+                                    /*held_out_class=*/-1, phase, fit.updates_done(step_));
+    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
     if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
   }
 }
@@ -351,7 +333,9 @@ void FitArray::run() {
   finish_members();
   tables_.clear();
   tables_.upload(masks_.tables());
-  if (!all_at_rest()) replay_ = compute_.repeatable([this] { compute_step(); }, counter_);
+  if (!all_at_rest())
+    for (const std::int64_t length : batches_.padded_lengths())
+      replay_[length] = compute_.repeatable([this, length] { compute_step(length); }, counter_);
   while (!all_at_rest()) {
     const std::int64_t steps = block_length();
     fill_tables(steps);

@@ -13,11 +13,11 @@ constexpr std::int64_t kProgressionDoubles = sizeof(Progression) / sizeof(double
 template <class Visit>
 void visit_unfinished(const FitState& fit, Visit visit) {
   const ModelLayout& layout = fit.model.layout();
-  for (std::size_t i = 0; i < layout.parameters.size(); ++i) {
-    const std::string& name = layout.parameters[i].name;
+  for (std::size_t i = 0; i < fit.trained.size(); ++i) {
+    const std::string& name = layout.parameters[fit.trained[i]].name;
     visit("moment1/" + name, fit.optimizer.moment1()[i]);
     if (!fit.optimizer.moment2().empty()) visit("moment2/" + name, fit.optimizer.moment2()[i]);
-    if (!fit.best_parameters.empty()) visit("best/" + name, fit.best_parameters[i]);
+    if (!fit.best_parameters.empty()) visit("best/" + name, fit.best_parameters[fit.trained[i]]);
   }
   for (std::size_t i = 0; i < fit.best_buffers.size(); ++i)
     visit("best/" + layout.buffers[i].name, fit.best_buffers[i]);

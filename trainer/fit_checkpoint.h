@@ -13,6 +13,7 @@ namespace tenfold {
 struct FitState {
   const Model& model;
   ModelState& state;
+  const std::vector<std::size_t>& trained;  // places of the parameters that the optimizer has
   StackedOptimizer& optimizer;
   std::vector<at::Tensor>& best_parameters;  // empty without early stopping
   std::vector<at::Tensor>& best_buffers;

@@ -15,7 +15,6 @@ ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLa
   for (const ArrayMember& member : members)
     states.push_back(initial_state(layout, member.spec.seed, member.job.repeat, member.job.fold));
   ModelState state = stack_states(states, device);
-  for (at::Tensor& parameter : state.parameters) parameter.requires_grad_(true);
   return state;
 }
 
@@ -26,9 +25,13 @@ std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members) {
   return rules;
 }
 
-Model model_of(const ArrayMember& member) {
-  const Dataset& data = *member.fold->dataset->host;
-  return Model(member.spec.model, data.sample_shape(), data.classes(), member.spec.deterministic);
+std::vector<std::size_t> trained_parameters(const ModelLayout& layout, const TrainSpec& train) {
+  std::vector<std::size_t> trained;
+  if (trains_nothing(train)) return trained;
+  const std::vector<bool> selected = select_parameters(layout, train.parameters, "train.parameters");
+  for (std::size_t i = 0; i < selected.size(); ++i)
+    if (selected[i]) trained.push_back(i);
+  return trained;
 }
 
 }  // namespace tenfold

@@ -26,7 +26,8 @@ struct FitMember {
   std::int64_t epoch_updates = 0, total_updates = 0, eval_every = 0;
   Progression progression;
   std::int64_t cached_epoch = -1;
-  std::vector<std::int64_t> order;  // of the cached epoch
+  std::vector<std::int64_t> order;                 // of the cached epoch: fixed samples
+  std::vector<std::vector<std::int64_t>> batches;  // of the cached epoch: sequences
   std::string failure;
   std::int64_t failed_at = 0;
   bool complete = false;  // resumed from its last checkpoint: only its outcome is missing
@@ -46,6 +47,7 @@ struct FitMember {
 std::vector<std::int32_t> one_lane_each(std::size_t members);  // 0, 1, 2, ...
 ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device);
 std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members);
-Model model_of(const ArrayMember& member);
+// Places of the parameters that train.parameters selects; nothing for `none`.
+std::vector<std::size_t> trained_parameters(const ModelLayout& layout, const TrainSpec& train);
 
 }  // namespace tenfold

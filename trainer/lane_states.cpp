@@ -23,6 +23,11 @@ ModelState load_lane_states(const Model& model, std::span<const AdaptMember> mem
   return stack_states(by_lane, device);
 }
 
+at::Tensor first_lanes(const at::Tensor& lanes, std::size_t members) {
+  const auto count = static_cast<std::int64_t>(members);
+  return lanes.detach().unflatten(0, {count, lanes.size(0) / count}).select(1, 0).contiguous();
+}
+
 ModelState first_lanes(const ModelState& lanes, std::int64_t members) {
   const std::int64_t count = lanes.parameters.front().size(0);
   if (count == members) return lanes;

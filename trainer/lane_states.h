@@ -15,4 +15,6 @@ ModelState load_lane_states(const Model& model, std::span<const AdaptMember> mem
 // One slice per member, that of its first lane: before adaptation, and with one lane a member, the member's own.
 ModelState first_lanes(const ModelState& lanes, std::int64_t members);
 
+at::Tensor first_lanes(const at::Tensor& lanes, std::size_t members);  // (lanes, ...) of one tensor
+
 }  // namespace tenfold

@@ -103,4 +103,23 @@ LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target
   return {share.unsqueeze(1).bmm(per_sample).flatten().neg_(), log_p.exp().sub_(target).mul_(share.unsqueeze(-1))};
 }
 
+LossAndGradient cross_entropy_of_labels(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& weight,
+                                        const at::Tensor& smoothing) {
+  at::NoGradGuard no_grad;
+  const at::Tensor log_p = at::log_softmax(logits, -1);
+  const at::Tensor at_label = labels.unsqueeze(-1);
+  const at::Tensor share = weight / weight.sum(-1, true).clamp_min(1);  // (K, R)
+  at::Tensor per_row = log_p.gather(-1, at_label);                      // (K, R, 1), negative
+  at::Tensor gradient = log_p.exp();
+  if (smoothing.defined()) {
+    const double classes = static_cast<double>(logits.size(-1));
+    per_row = (1 - smoothing) * per_row + smoothing * log_p.mean(-1, true);
+    gradient.sub_(smoothing / classes);
+    gradient.scatter_add_(-1, at_label, (smoothing - 1).expand_as(at_label));
+  } else {
+    gradient.scatter_add_(-1, at_label, at::full_like(per_row, -1));
+  }
+  return {share.unsqueeze(1).bmm(per_row).flatten().neg_(), gradient.mul_(share.unsqueeze(-1))};
+}
+
 }  // namespace tenfold::layers

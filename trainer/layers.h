@@ -52,5 +52,9 @@ struct LossAndGradient {
 //   q = (1 - s) onehot + s / C,   loss = -sum_c q log p,   gradient (p - q) / n   (Szegedy et al. 2016).
 // logits (K, B, C), target (K, B, C) = q, sample_weight (K, B). Outside of autograd.
 LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight);
+// The same of many rows or classes without a target of their size: labels (K, R) int64, weight (K, R), smoothing (K, 1,
+// 1) or undefined for none.
+LossAndGradient cross_entropy_of_labels(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& weight,
+                                        const at::Tensor& smoothing);
 
 }  // namespace tenfold::layers

@@ -145,12 +145,12 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-std::int64_t parse_integer(std::string_view text, const std::string& pattern) {
+std::int64_t parse_integer(std::string_view text, const std::string& pattern, const std::string& key) {
   std::int64_t value = 0;
   const std::string_view digits = trimmed(text);
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (error != std::errc() || end != digits.data() + digits.size())
-    fail("ttt.parameters: '" + pattern + "': '" + std::string(digits) +
+    fail(key + ": '" + pattern + "': '" + std::string(digits) +
          "' is not an integer; examples: last:1, first:2, layers:[0, -1]");
   return value;
 }
@@ -161,28 +161,28 @@ std::string layers_text(const ModelLayout& layout) {
 }
 
 // Which layers a pattern of layers means; nothing for a pattern of another kind.
-std::optional<std::vector<bool>> selected_layers(const ModelLayout& layout, const std::string& pattern) {
+std::optional<std::vector<bool>> selected_layers(const ModelLayout& layout, const std::string& pattern,
+                                                 const std::string& key) {
   std::vector<bool> layers(layout.layers, false);
   const bool last = pattern.starts_with("last:");
   if (last || pattern.starts_with("first:")) {
-    const std::int64_t count = parse_integer(std::string_view(pattern).substr(last ? 5 : 6), pattern);
+    const std::int64_t count = parse_integer(std::string_view(pattern).substr(last ? 5 : 6), pattern, key);
     if (count < 1 || count > layout.layers)
-      fail("ttt.parameters: '" + pattern + "': " + layers_text(layout) + ", so N is 1 to " +
-           std::to_string(layout.layers));
+      fail(key + ": '" + pattern + "': " + layers_text(layout) + ", so N is 1 to " + std::to_string(layout.layers));
     for (std::int64_t i = 0; i < count; ++i) layers[last ? layout.layers - 1 - i : i] = true;
     return layers;
   }
   if (!pattern.starts_with("layers:")) return std::nullopt;
   std::string_view items = trimmed(std::string_view(pattern).substr(7));
   if (items.size() < 2 || items.front() != '[' || items.back() != ']')
-    fail("ttt.parameters: '" + pattern + "' needs its layers in brackets, as in \"layers:[0, -1]\"");
+    fail(key + ": '" + pattern + "' needs its layers in brackets, as in \"layers:[0, -1]\"");
   items = items.substr(1, items.size() - 2);
   while (true) {
     const std::size_t comma = items.find(',');
-    const std::int64_t index = parse_integer(items.substr(0, comma), pattern);
+    const std::int64_t index = parse_integer(items.substr(0, comma), pattern, key);
     const std::int64_t layer = index < 0 ? index + layout.layers : index;
     if (layer < 0 || layer >= layout.layers)
-      fail("ttt.parameters: '" + pattern + "' names layer " + std::to_string(index) + ", but " + layers_text(layout) +
+      fail(key + ": '" + pattern + "' names layer " + std::to_string(index) + ", but " + layers_text(layout) +
            ": 0 to " + std::to_string(layout.layers - 1) + ", or -1 from the end");
     layers[layer] = true;
     if (comma == std::string_view::npos) return layers;
@@ -288,17 +288,18 @@ ModelLayout model_layout(const ModelSpec& spec, const std::vector<std::int64_t>&
   return builder.take();
 }
 
-std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns) {
+std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns,
+                                    const std::string& key) {
   std::vector<bool> selected(layout.parameters.size(), false);
   for (const std::string& pattern : patterns) {
-    const auto layers = selected_layers(layout, pattern);
+    const auto layers = selected_layers(layout, pattern, key);
     bool any = false;
     for (std::size_t i = 0; i < selected.size(); ++i)
       if (selects(pattern, layers, layout, layout.parameters[i])) selected[i] = any = true;
     if (any) continue;
-    if (pattern == "norm") fail("ttt.parameters: 'norm' selects nothing: the model has no norm layers (model.norm)");
-    if (pattern == "body") fail("ttt.parameters: 'body' selects nothing: the model is its head alone (model.hidden)");
-    fail("ttt.parameters: '" + pattern + "' selects no parameter" + suggestion(layout, pattern));
+    if (pattern == "norm") fail(key + ": 'norm' selects nothing: the model has no norm layers (model.norm)");
+    if (pattern == "body") fail(key + ": 'body' selects nothing: the model is its head alone (model.hidden)");
+    fail(key + ": '" + pattern + "' selects no parameter" + suggestion(layout, pattern));
   }
   return selected;
 }

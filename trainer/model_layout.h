@@ -77,7 +77,9 @@ std::vector<std::int64_t> linear_widths(const ModelSpec& spec, const std::vector
 // lora, base (groups); last:N and first:N (layers); body (all layers but the head); layers:[i, j] (negative from the
 // end); anything else is a name pattern with * and ?. Throws Error(config) for a pattern that selects nothing or a
 // layer not there.
-std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns);
+// key: which key of the experiment an error is about.
+std::vector<bool> select_parameters(const ModelLayout& layout, const std::vector<std::string>& patterns,
+                                    const std::string& key = "ttt.parameters");
 
 std::int64_t selected_count(const ModelLayout& layout, const std::vector<bool>& selected);  // values, not tensors
 

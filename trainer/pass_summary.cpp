@@ -19,7 +19,8 @@ TttStepRow summarise_pass(std::span<const BatchMeasure> batches, int classes) {
     row.diversity_weight += n * batch.metrics[kWeight];
     row.grad_norm += batch.metrics[kGradNorm];
     for (std::size_t c = 0; c < probability.size(); ++c) probability[c] += n * batch.mean_probability[c];
-    for (const std::int64_t predicted : batch.predicted) ++counts[static_cast<std::size_t>(predicted)];
+    for (const std::int64_t predicted : batch.predicted)
+      if (predicted >= 0) ++counts[static_cast<std::size_t>(predicted)];
     samples += n;
   }
   row.total /= samples;

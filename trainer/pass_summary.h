@@ -12,10 +12,10 @@ enum PassColumn { kTotal, kEntropy, kDiversity, kWeight, kGradNorm, kPassColumns
 
 // One batch as it was measured before its update.
 struct BatchMeasure {
-  std::int64_t samples;                     // real ones
+  std::int64_t samples;                     // real ones: of sequences whose steps are labelled, their steps
   const float* metrics;                     // (kPassColumns)
   const float* mean_probability;            // (classes)
-  std::span<const std::int64_t> predicted;  // (samples) likeliest classes
+  std::span<const std::int64_t> predicted;  // likeliest classes, -1 for padding
 };
 
 // A pass's row but for step, rate and time: means over the batches weighted by their samples (the gradient's norm: over
