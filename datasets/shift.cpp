@@ -41,10 +41,11 @@ FeatureRange fit_range(const Dataset& dataset, std::span<const std::int64_t> tra
   const auto features = static_cast<std::size_t>(dataset.features());
   FeatureRange range{std::vector<float>(features, INFINITY), std::vector<float>(features, -INFINITY)};
   for (const std::int64_t i : train_indices) {
-    const float* row = dataset.sample(i).data();
-    for (std::size_t f = 0; f < features; ++f) {
-      range.low[f] = std::min(range.low[f], row[f]);
-      range.high[f] = std::max(range.high[f], row[f]);
+    const std::span<const float> values = dataset.sample(i);  // one row, or one per step
+    for (std::size_t at = 0; at < values.size(); ++at) {
+      const std::size_t f = at % features;
+      range.low[f] = std::min(range.low[f], values[at]);
+      range.high[f] = std::max(range.high[f], values[at]);
     }
   }
   if (dataset.is_image()) {  // pixels share one unit
@@ -177,8 +178,16 @@ std::vector<float> shifted_samples(const Dataset& dataset, std::span<const std::
   if (train_indices.empty())
     throw Error(ErrorKind::internal, "a shift needs training samples to take the features' ranges from");
   Shifter shifter(dataset, train_indices, shift, seed);
-  for (std::size_t n = 0; n < indices.size(); ++n)
-    shifter.apply(indices[n], std::span<float>(result).subspan(n * features, features));
+  // A step of a sequence is shifted as a sample of its own, numbered by its place in the dataset; but what is dead
+  // stays dead.
+  std::size_t row = 0;
+  for (const std::int64_t i : indices) {
+    const bool sequence = dataset.kind() == SampleKind::sequence;
+    const std::int64_t first = sequence ? dataset.starts()[static_cast<std::size_t>(i)] : i;
+    for (std::int64_t step = 0; step < dataset.steps(i); ++step, ++row)
+      shifter.apply(shift.kind == "feature_dropout" ? i : first + step,
+                    std::span<float>(result).subspan(row * features, features));
+  }
   return result;
 }
 

@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <string>
 
+#include "runner/member_cost.h"
 #include "trainer/model_layout.h"
 
 namespace tenfold {
 namespace {
-
-// What an update costs besides its arithmetic, in multiplications of a core: small models are bound by this.
-constexpr double kUpdateCost = 5e5;
 
 struct ConfigurationCost {
   std::int32_t fit_key = 0, trial_key = 0;
@@ -26,20 +24,6 @@ class KeyNumbers {
  private:
   std::unordered_map<std::string, std::int32_t> numbers_;
 };
-
-// Values, gradient, two moments, best copy and new values of every parameter, and the activations of a batch with
-// their gradients. A layer's width is the size of its bias; convolutions have it at every pixel.
-float member_bytes(const ModelLayout& layout, const ModelSpec& model, const std::vector<std::int64_t>& shape,
-                   std::int64_t batch) {
-  std::int64_t sample = 1;
-  for (const std::int64_t extent : shape) sample *= extent;
-  std::int64_t pixels = 1;
-  if (model.kind == "cnn" && shape.size() == 3) pixels = shape[1] * shape[2];
-  std::int64_t width = 0;
-  for (const ParameterInfo& parameter : layout.parameters)
-    if (parameter.shape.size() == 1) width += parameter.size();
-  return 4.0f * static_cast<float>(6 * layout.parameter_count() + batch * (sample + 6 * width * pixels));
-}
 
 }  // namespace
 
@@ -62,19 +46,19 @@ std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan)
     const DatasetSummary& data =
         plan.datasets[static_cast<std::size_t>(plan.dataset_of[static_cast<std::size_t>(configuration)])];
     const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
-    const double parameters = static_cast<double>(layout.parameter_count());
     const int ttt_batch = spec.ttt.batch_size.value_or(1);
     // An array reads one dataset.
     const std::string dataset = std::to_string(plan.dataset_of[static_cast<std::size_t>(configuration)]) + " ";
     current.cost.fit_key = keys.number("fit " + dataset + fit_array_key(spec, data));
     current.cost.trial_key = keys.number("trial " + dataset + trial_array_key(spec, data));
-    current.cost.fit_update = static_cast<float>(parameters * spec.train.batch_size + kUpdateCost);
-    current.cost.trial_update = static_cast<float>(parameters * ttt_batch + kUpdateCost);
-    current.cost.fit_bytes = member_bytes(layout, spec.model, data.sample_shape, spec.train.batch_size);
-    // Evaluation takes batches of 512.
-    current.cost.trial_bytes = member_bytes(layout, spec.model, data.sample_shape, std::max(512, ttt_batch));
+    const std::int64_t train_batch = spec.train.batch_size;
+    current.cost.fit_update = static_cast<float>(update_cost(data, layout, train_batch));
+    current.cost.trial_update = static_cast<float>(update_cost(data, layout, ttt_batch));
+    current.cost.fit_bytes = static_cast<float>(member_bytes(spec, data, layout, train_batch));
+    current.cost.trial_bytes = static_cast<float>(
+        member_bytes(spec, data, layout, std::max<std::int64_t>(evaluation_batch(spec, data), ttt_batch)));
     for (const SplitSummary& split : data.splits) {
-      current.fit.push_back(train_updates(spec, split.train_n));
+      current.fit.push_back(train_updates(spec, split.epoch_n));
       // Evaluation before and after is there even where nothing adapts.
       current.trial.push_back(ttt_updates(spec, split.test_n) + 2);
     }

@@ -6,6 +6,7 @@
 
 #include "runner/commands/plan_describe.h"
 #include "runner/commands/plan_store.h"
+#include "runner/member_cost.h"
 #include "runner/schedule_cost.h"
 #include "runner/scheduler.h"
 #include "trainer/model_layout.h"
@@ -16,26 +17,10 @@ namespace {
 // Measured: what a trainer holds before its first array.
 constexpr std::int64_t kCpuTrainerBytes = std::int64_t{115} << 20;
 constexpr std::int64_t kGpuTrainerBytes = std::int64_t{470} << 20;
-// Values, gradient, two moments, the best values so far and one temporary.
-constexpr std::int64_t kCopiesOfParameters = 6;
 
 void widen(Range& range, std::int64_t value, bool first) {
   range.least = first ? value : std::min(range.least, value);
   range.most = first ? value : std::max(range.most, value);
-}
-
-// Memory of one member: its parameters, and a batch's activations with their gradients.
-std::int64_t member_bytes(const ModelLayout& layout, const ModelSpec& model, const DatasetSummary& data,
-                          std::int64_t batch) {
-  std::int64_t inputs = 1;
-  for (const std::int64_t extent : data.sample_shape) inputs *= extent;
-  const std::int64_t pixels =
-      model.kind == "cnn" && data.sample_shape.size() == 3 ? data.sample_shape[1] * data.sample_shape[2] : 1;
-  std::int64_t units = 0;  // outputs of all layers, norms included
-  for (const ParameterInfo& p : layout.parameters) {
-    if (p.shape.size() == 1) units += p.size() * pixels;
-  }
-  return 4 * (kCopiesOfParameters * layout.parameter_count() + batch * (inputs + 2 * units));
 }
 
 class Summariser {
@@ -77,9 +62,9 @@ class Summariser {
     const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
     add_data(spec, data);
     add_model(spec, data, layout);
-    member_bytes_ = std::max(
-        member_bytes_,
-        member_bytes(layout, spec.model, data, std::max(spec.train.batch_size, spec.ttt.batch_size.value_or(0))));
+    const std::int64_t batch =
+        std::max<std::int64_t>({spec.train.batch_size, spec.ttt.batch_size.value_or(0), evaluation_batch(spec, data)});
+    member_bytes_ = std::max(member_bytes_, static_cast<std::int64_t>(member_bytes(spec, data, layout, batch)));
   }
 
   void add_data(const ExperimentSpec& spec, const DatasetSummary& data) {
@@ -99,7 +84,7 @@ class Summariser {
       planned.folds = folds;
       planned.splits = static_cast<std::int64_t>(data.splits.size());
       found = summary_.data.insert(summary_.data.end(), planned);
-      std::int64_t values = data.samples;
+      std::int64_t values = data.kind == SampleKind::fixed ? data.samples : data.steps;
       for (const std::int64_t extent : data.sample_shape) values *= extent;
       data_bytes_ = std::max(data_bytes_, 2 * 4 * values);  // as loaded, and one fold's normalised and shifted copy
     }
@@ -153,7 +138,7 @@ class Summariser {
       return spec;
     };
     for (const FitUnit& fit : prepared_.plan.fits) {
-      summary_.train_updates += train_updates(spec_of(fit.configuration), prepared_.plan.split(fit).train_n);
+      summary_.train_updates += train_updates(spec_of(fit.configuration), prepared_.plan.split(fit).epoch_n);
     }
     for (const TrialUnit& trial : prepared_.plan.trials) {
       summary_.ttt_updates += ttt_updates(spec_of(trial.configuration), prepared_.plan.split(trial).test_n);
