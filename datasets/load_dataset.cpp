@@ -13,6 +13,8 @@ Dataset load_dataset(const DatasetSpec& spec) {
     if (spec.kind == "npy") return Dataset(load_npy(spec));
     if (spec.kind == "npz") return Dataset(load_npz(spec));
     if (spec.kind == "idx") return Dataset(load_idx(spec));
+    if (spec.kind == "hdf5") return Dataset(load_hdf5(spec));
+    if (spec.kind == "mat") return Dataset(load_mat(spec));
     if (spec.kind == "wav") return Dataset(load_wav(spec));
     if (spec.kind == "text") return Dataset(load_text(spec));
     if (spec.kind == "tokens") return Dataset(load_tokens(spec));
