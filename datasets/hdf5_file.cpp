@@ -102,6 +102,8 @@ std::int64_t points_of(hid_t space) {
 }  // namespace
 
 QuietHdf5::QuietHdf5() {
+  // Files are read only and closed here: at the end of the program the library has nothing to save, and may complain.
+  H5dont_atexit();
   H5Eget_auto2(H5E_DEFAULT, &report_, &data_);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
