@@ -59,7 +59,8 @@ class Call {
     out.output = in_.q + at::addcmul(norm_bias_, xhat, norm_weight_);
     if (in_.step_weight.defined()) out.output = out.output * in_.step_weight.unsqueeze(2).unsqueeze(-1);
     if (!clipped.empty()) out.clipped_share = share(at::cat(clipped, 3));
-    if (losses_) losses_->hand_over(begin - pending, recorded_weight(pending));
+    if (losses_)
+      losses_->hand_over((state_ != nullptr ? state_->origin : 0) + begin - pending, recorded_weight(pending));
     if (state_ != nullptr) keep(begin);
     return out;
   }

@@ -56,6 +56,7 @@ struct InnerState {
   std::vector<at::Tensor> weights, biases;         // (K, B, H, in, out), (K, B, H, 1, out): W_start
   std::vector<at::Tensor> weight_sums, bias_sums;  // sum of r_j G_j over the open mini-batch, without c
   std::int64_t position = 0;                       // tokens seen
+  std::int64_t origin = 0;                         // where recorded positions begin
   at::Tensor open_tokens;                          // (K, B) real ones of the open mini-batch, where some were padding
   at::Tensor pending_keys, pending_targets;        // of the open mini-batch, while losses are recorded
   bool begun() const { return !weights.empty(); }
@@ -104,8 +105,8 @@ at::Tensor unit_length(const at::Tensor& x);
 // norm_bias, std unbiased. v, k (K, B, H, T, f).
 at::Tensor normalised_values(const at::Tensor& v, const at::Tensor& k, const InnerModel& model);
 
-// Rotary position embedding of interleaved pairs: x (..., T, f), positions (T) of x's device and type, on which the
-// angles position * base^(-2i/f) rest.
-at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& positions, double base);
+// Rotary position embedding of the interleaved pairs (x_2i, x_2i+1): x (..., T, f), cosine and sine (T, f/2) of the
+// angles position * base^(-2i/f).
+at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine);
 
 }  // namespace tenfold

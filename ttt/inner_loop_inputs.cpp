@@ -33,12 +33,8 @@ at::Tensor normalised_values(const at::Tensor& v, const at::Tensor& k, const Inn
   return k + at::addcmul(bias, centred / (sd + 1e-5), weight);
 }
 
-at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& positions, double base) {
-  const std::int64_t f = x.size(-1);
-  const at::Tensor exponent = at::arange(0, f, 2, positions.options()) / static_cast<double>(f);
-  const at::Tensor angle = positions.unsqueeze(-1) * at::pow(base, exponent).reciprocal();  // (T, f/2)
-  const at::Tensor cosine = angle.cos(), sine = angle.sin();
-  const auto pairs = x.unflatten(-1, {f / 2, 2}).unbind(-1);
+at::Tensor rotate_pairs(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine) {
+  const auto pairs = x.unflatten(-1, {x.size(-1) / 2, 2}).unbind(-1);
   return at::stack({pairs[0] * cosine - pairs[1] * sine, pairs[0] * sine + pairs[1] * cosine}, -1).flatten(-2);
 }
 

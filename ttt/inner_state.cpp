@@ -58,7 +58,7 @@ void finish_streams(const InnerModel& model, const at::Tensor& row_coefficient, 
     if (state.open_tokens.defined())
       weight = (at::arange(pending, state.open_tokens.options()) < state.open_tokens.unsqueeze(-1))
                    .to(state.pending_keys.scalar_type());
-    losses.hand_over(state.position - pending, weight);
+    losses.hand_over(state.origin + state.position - pending, weight);
   }
   state.weights = inner::unflattened(after.weights, sizes);
   state.biases = inner::unflattened(after.biases, sizes);

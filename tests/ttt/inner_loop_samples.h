@@ -37,7 +37,8 @@ struct InnerSample {
     in.q = random(shape, 1);
     in.k = random(shape, 1);
     in.v = random(shape, 1);
-    in.rate = at::sigmoid(random({members, streams, heads, tokens}, 1)) * 0.2;
+    // Without row coefficients, rates are divided by the mini-batch.
+    in.rate = at::sigmoid(random({members, streams, heads, tokens}, 1)) * (rows ? 0.2 : 0.04);
     if (rows) in.row_coefficient = row_coefficients(random({members, options.mini_batch_size}, 0.05));
   }
 
