@@ -12,14 +12,13 @@
 #include "experiments/error.h"
 #include "trainer/adapt_batches.h"
 #include "trainer/adapt_checkpoint.h"
+#include "trainer/adapt_evaluation.h"
 #include "trainer/adapt_members.h"
 #include "trainer/checkpoint.h"
-#include "trainer/inner_losses.h"
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/pass_summary.h"
-#include "trainer/predictions.h"
 #include "ttt/objective.h"
 
 namespace tenfold {
@@ -43,9 +42,6 @@ class AdaptArray {
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
                        const std::int64_t* predicted) const;
-  void report_online();
-  using Selection = std::function<bool(const AdaptMember&)>;
-  void evaluate(Phase phase, std::int64_t pass, const Selection& due);
   void finish_members(std::int64_t pass);
   void checkpoint(std::int64_t pass);
   void report_outcome(std::size_t member, TrialStatus status);
@@ -60,7 +56,6 @@ class AdaptArray {
   SampleTable samples_;  // of all folds
   const Dataset& dataset_;
   int classes_;
-  std::vector<std::string> metric_names_;
   std::unique_ptr<Model> model_;
   ModelState state_;                  // one slice per lane
   std::vector<std::size_t> adapted_;  // indices of parameters
@@ -73,11 +68,12 @@ class AdaptArray {
   DropoutMasks masks_;
   StepCounter counter_;
   bool train_mode_, batch_statistics_;
-  at::Tensor metrics_;                                    // (S, lanes, kPassColumns)
-  at::Tensor probabilities_;                              // (S, lanes, C) mean prediction of each batch
-  at::Tensor predicted_;                                  // (S, lanes, R) int64, -1 for padding
-  at::Tensor logits_;                                     // (S, lanes, R, C) before the update; undefined for tokens
-  at::Tensor base_lr_;                                    // (lanes) of the inner loop, where there is one
+  at::Tensor metrics_;        // (S, lanes, kPassColumns)
+  at::Tensor probabilities_;  // (S, lanes, C) mean prediction of each batch
+  at::Tensor predicted_;      // (S, lanes, R) int64, -1 for padding
+  at::Tensor logits_;         // (S, lanes, R, C) before the update; undefined for tokens
+  at::Tensor base_lr_;        // (lanes) of the inner loop, where there is one
+  AdaptEvaluation evaluation_;
   std::map<std::int64_t, std::function<void()>> replay_;  // an update, by padded length
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   CheckpointClock clock_;
@@ -92,7 +88,6 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       samples_(concatenated(folds_)),
       dataset_(*members_.front().base.fold->dataset->host),
       classes_(dataset_.classes()),
-      metric_names_(members_.front().base.spec.metrics),
       model_(
           make_model(members_.front().base.spec.model, model_data(dataset_), members_.front().base.spec.deterministic)),
       batches_(members_, lanes_, samples_),
@@ -104,10 +99,12 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       train_mode_(ttt().mode.value() == "train"),
       // bn and tent are defined by the batch's statistics (arXiv 2006.10726), whatever dropout does.
       batch_statistics_(train_mode_ || ttt().method == "bn" || ttt().method == "tent"),
+      base_lr_(inner_rates(bases_of(members_), lane_member_, compute_.device())),
+      evaluation_(context_, *model_, {samples_, dataset_, members_.front().base.spec.metrics}, members_, lanes_,
+                  base_lr_),
       clock_(members_.front().base.spec.checkpoint.every_s,
              members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
   folds_.clear();
-  base_lr_ = inner_rates(bases_of(members_), lane_member_, compute_.device());
   state_ = load_lane_states(*model_, members_, lane_member_, compute_.device());
   std::vector<TttSpec> specs;
   for (const std::int32_t index : lane_member_) specs.push_back(members_[static_cast<std::size_t>(index)].ttt());
@@ -268,102 +265,6 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
   context_.reporter.progress(progress);
 }
 
-// What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
-void AdaptArray::report_online() {
-  if (!logits_.defined()) return;
-  const at::Tensor logits = logits_.cpu(), indices = tables_.indices.cpu();
-  const std::int64_t lanes = lane_count(), batch = ttt().batch_size.value();
-  const bool by_step = dataset_.label_kind() == LabelKind::step;
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    const AdaptMember& member = members_[k];
-    SamplePredictions predictions;
-    std::vector<std::int64_t> labels;
-    for (std::int64_t i = 0; i < lanes; ++i) {
-      if (lane_member_[static_cast<std::size_t>(i)] != static_cast<std::int32_t>(k)) continue;
-      for (std::int64_t t = 0; t < updates_; ++t) {
-        const std::int64_t length = by_step ? batches_.padded_length(0, t) : 1;
-        for (std::int64_t b = 0; b < tables_.count(t, i); ++b) {
-          const std::int64_t sample =
-              indices.const_data_ptr<std::int64_t>()[(t * lanes + i) * batch + b] - member.all_rows.front();
-          const std::span<const std::int64_t> given = member.base.fold->labels_at(sample);
-          const float* row = logits.const_data_ptr<float>() + ((t * lanes + i) * rows_ + b * length) * classes_;
-          predictions.logits.insert(predictions.logits.end(), row,
-                                    row + static_cast<std::int64_t>(given.size()) * classes_);
-          labels.insert(labels.end(), given.begin(), given.end());
-        }
-      }
-    }
-    if (labels.empty()) continue;
-    const auto metrics = metrics_of(predictions, labels, dataset_, metric_names_,
-                                    member.base.fold->split.held_out_class, Phase::online, 0);
-    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
-  }
-}
-
-// before: the fit on the whole held-out fold. after: the adapted model on it. With `reset: batch` both are over the
-// adaptation set, so that they are pairs: after, every batch by the parameters adapted to it.
-void AdaptArray::evaluate(Phase phase, std::int64_t pass, const Selection& due) {
-  const bool by_batch = phase == Phase::after && resets_by_batch(members_);
-  const std::size_t parts = by_batch ? lanes_.size() / members_.size() : 1;  // of a member's samples
-  std::vector<std::vector<std::int64_t>> rows(members_.size() * parts);
-  bool any = false;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const AdaptMember& member = members_[i / parts];
-    if (!member.failure.empty() || !due(member)) continue;
-    rows[i] = by_batch ? lanes_[i].rows : resets_by_batch(members_) ? member.query_rows : member.all_rows;
-    any = true;
-  }
-  if (!any) return;
-  ModelState states = by_batch ? state_ : first_lanes(state_, static_cast<std::int64_t>(members_.size()));
-  const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
-    return gather_batch(samples_, indices, weight, length);
-  };
-  const std::int64_t batch = ttt().batch_size.value();
-  const EvaluationPlan plan =  // a lane is one batch
-      evaluation_plan(*model_, samples_, members_.front().base.fold->dataset->length_bounds,
-                      members_.front().base.spec.train.batch_size,
-                      by_batch ? std::min<std::int64_t>(kEvaluationBatch, batch) : kEvaluationBatch);
-  InnerLosses inner(members_, by_batch, pass, *model_, compute_.device());
-  ForwardMode mode;
-  mode.base_lr = by_batch || !base_lr_.defined() ? base_lr_ : first_lanes(base_lr_, members_.size());
-  mode.inner_losses = inner.recorder();
-  const std::vector<SamplePredictions> parts_of_all = predict(*model_, states, rows, gather, samples_, plan, mode);
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    AdaptMember& member = members_[k];
-    if (!member.failure.empty() || !due(member)) continue;
-    SamplePredictions predictions;
-    std::vector<std::int64_t> labels, counts;
-    for (std::size_t i = k * parts; i < (k + 1) * parts; ++i) {
-      append(predictions, parts_of_all[i]);
-      for (const std::int64_t row : rows[i]) {
-        if (samples_.kind == SampleKind::tokens) {
-          counts.push_back(samples_.host_counts[static_cast<std::size_t>(row)]);
-          continue;
-        }
-        const auto given = member.base.fold->labels_at(row - member.all_rows.front());
-        labels.insert(labels.end(), given.begin(), given.end());
-      }
-    }
-    if (!predictions.finite()) {
-      member.failure = std::string("the ") + (phase == Phase::before ? "trained" : "adapted") +
-                       " model's predictions are not finite" +
-                       (phase == Phase::before ? "" : " after pass " + std::to_string(member.passes_done - 1));
-      continue;
-    }
-    const auto index = static_cast<std::uint32_t>(k);
-    const std::int64_t step =
-        phase == Phase::before ? 0 : std::max<std::int64_t>(0, std::min(pass, member.passes_done - 1));
-    const auto metrics =
-        metrics_of(predictions, labels, dataset_, metric_names_, member.base.fold->split.held_out_class, phase, step);
-    context_.reporter.rows(index, std::span<const EvaluationRow>(metrics));
-    if (!counts.empty()) {
-      const auto positions = position_losses(predictions.tokens, counts, phase, step);
-      context_.reporter.rows(index, std::span<const PositionLossRow>(positions));
-    }
-    inner.report(context_.reporter, k, phase, step);
-  }
-}
-
 void AdaptArray::checkpoint(std::int64_t pass) {
   context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
   clock_.written(pass);
@@ -374,7 +275,7 @@ void AdaptArray::checkpoint(std::int64_t pass) {
 void AdaptArray::finish_members(std::int64_t pass) {
   const auto ends = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
-  evaluate(Phase::after, pass, ends);
+  evaluation_.evaluate(state_, Phase::after, pass, ends);
   share_remaining_time(members_, start_);
   for (std::size_t k = 0; k < members_.size(); ++k)
     if (ends(members_[k])) report_outcome(k, TrialStatus::done);
@@ -391,7 +292,7 @@ bool AdaptArray::all_at_rest(std::int64_t pass) const {
 void AdaptArray::run() {
   const auto everyone = [](const AdaptMember&) { return true; };
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
-  if (pass == 0) evaluate(Phase::before, 0, everyone);
+  if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone);
   resume();
   finish_members(pass - 1);
   tables_.clear();
@@ -406,12 +307,12 @@ void AdaptArray::run() {
     compute_.set_counter(counter_, 0);
     for (std::int64_t t = 0; t < updates_; ++t) replay_.at(batches_.padded_length(pass, t))();
     compute_.synchronise();
-    if (pass == 0) report_online();
+    if (pass == 0 && logits_.defined()) evaluation_.report_online(logits_, tables_, batches_);
     report_pass(pass, seconds_since(pass_start));
     finish_members(pass);
     if (all_at_rest(pass + 1)) return;
     if (eval_every > 0 && (pass + 1) % eval_every == 0) {
-      evaluate(Phase::after, pass, [](const AdaptMember& member) { return !member.over; });
+      evaluation_.evaluate(state_, Phase::after, pass, [](const AdaptMember& member) { return !member.over; });
       finish_members(pass);  // predictions that are not finite
     }
     const bool drain = context_.reporter.drain_requested();

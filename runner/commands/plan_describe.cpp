@@ -51,7 +51,42 @@ std::vector<std::string> names_by_pattern(const ModelLayout& layout, const std::
   return names;
 }
 
+// The inner loop of a model, as far as it is not a default that nobody asks about.
+std::string describe_inner_loop(const ModelSpec& model) {
+  const TttLayerSpec& ttt = model.ttt;
+  std::string text = ", inner rate " + nlohmann::json(ttt.base_lr.value_or(0)).dump();
+  if (model.kind == "ttt_rnn")
+    return ", " + ttt.encoder + text + ", " + std::to_string(ttt.inner_iterations) +
+           (ttt.inner_iterations == 1 ? " inner iteration " : " inner iterations ") + ttt.inner +
+           (ttt.persistent ? ", persistent" : "");
+  return ", inner " + ttt.kind + text + ", mini-batch " + std::to_string(ttt.mini_batch_size);
+}
+
+std::string describe_sequence_model(const ModelSpec& model, const DatasetSummary& data) {
+  const bool recurrent = model.kind == "ttt_rnn" || model.kind == "gru" || model.kind == "lstm";
+  const bool places = model.kind == "transformer_lm";
+  const bool has_ttt = model.kind == "ttt_rnn" || model.kind == "ttt_lm" ||
+                       (places && model.ttt.layers != std::vector<std::string>{"none"});
+  std::string text = model.kind + " ";
+  if (recurrent)
+    text += (data.sample_shape.empty() ? "" : std::to_string(data.sample_shape.front()) + " -> ") +
+            std::to_string(model.units) + " x " + std::to_string(model.layers) + " -> " + std::to_string(data.classes) +
+            (model.bidirectional ? ", bidirectional" : "");
+  else
+    text += std::to_string(model.layers) + " layers of " + std::to_string(model.width) + ", " +
+            std::to_string(model.heads) + " heads, vocabulary " + std::to_string(data.classes);
+  if (places) {
+    text += ", TTT at";
+    for (const std::string& layer : model.ttt.layers) text += " " + layer;
+  }
+  if (has_ttt) text += describe_inner_loop(model);
+  if (model.lora.rank > 0) text += ", LoRA " + std::to_string(model.lora.rank);
+  if (model.dropout > 0) text += ", dropout " + nlohmann::json(model.dropout).dump();
+  return text;
+}
+
 std::string describe_model(const ModelSpec& model, const DatasetSummary& data) {
+  if (data.kind != SampleKind::fixed) return describe_sequence_model(model, data);
   std::int64_t features = 1;
   for (const std::int64_t extent : data.sample_shape) features *= extent;
   std::string text = model.kind + " ";

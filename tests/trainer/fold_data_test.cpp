@@ -32,7 +32,7 @@ TEST(FoldStore, KeepsFoldsApartByWhatTheyDependOn) {
     if (change == 1) other.dataset.normalisation = "minmax";
     if (change == 2) other.seed = 9;  // of the shift
     if (change == 3) other.folds.seed = 9;
-    EXPECT_FALSE(at::equal(first->test_samples, fold(other, 0)->test_samples)) << change;
+    EXPECT_FALSE(at::equal(first->test.values, fold(other, 0)->test.values)) << change;
   }
   EXPECT_THROW(fold(spec, 99), Error);
   try {

@@ -87,28 +87,28 @@ TEST(ResetByBatch, EqualsEveryBatchAdaptedAlone) {
   query.resize(50);
   std::sort(query.begin(), query.end());
 
-  const Model model(spec.model, {7}, 3, false);
+  const auto model = make_model(spec.model, {{7}, 3}, false);
   const auto compute = make_cpu_compute();
   const SafetensorsFile trained = SafetensorsFile::open(fits.last[0].path);
   double first_pass_total = 0;
   for (std::int64_t lane = 0; lane < 3; ++lane) {
     const std::int64_t count = lane < 2 ? 20 : 10;
     const at::Tensor rows = at::tensor(query, at::kLong).narrow(0, lane * 20, count);
-    const at::Tensor x = fold->test_samples.index_select(0, rows).unsqueeze(0);
+    const at::Tensor x = fold->test.values.index_select(0, rows).unsqueeze(0);
     ModelState state;
-    for (const ParameterInfo& parameter : model.layout().parameters)
+    for (const ParameterInfo& parameter : model->layout().parameters)
       state.parameters.push_back(tensor_of(trained, "parameter/" + parameter.name).requires_grad_(true));
     const auto objective = make_objective("entropy_diversity", std::vector<TttSpec>{spec.ttt}, at::kCPU);
     StackedOptimizer optimizer(*compute, true, {update_rule(spec.ttt)}, state.parameters);
     for (int pass = 0; pass < 2; ++pass) {
-      const at::Tensor logits = model.forward(state, x, {});
+      const at::Tensor logits = model->forward(state, {x, {}}, {});
       const BatchObjective batch = objective->evaluate(logits.detach(), at::ones({1, count}));
       if (pass == 0) first_pass_total += batch.total[0].item<double>() * static_cast<double>(count) / 50;
       optimizer.update(torch::autograd::grad({logits}, state.parameters, {batch.logit_gradient}), at::full({1}, 0.02f),
                        at::ones({1}));
     }
     for (std::size_t i = 0; i < state.parameters.size(); ++i) {
-      const std::string name = "parameter/" + model.layout().parameters[i].name;
+      const std::string name = "parameter/" + model->layout().parameters[i].name;
       const at::Tensor got = tensor_of(file, name)[0][lane];
       EXPECT_LT((got - state.parameters[i].detach()[0]).abs().max().item<double>(), 2e-5) << name << " lane " << lane;
       EXPECT_FALSE(at::equal(got, tensor_of(trained, name)[0])) << name;
