@@ -63,8 +63,9 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 
 class Registration {
  public:
-  Registration(Store::Impl& impl, const Experiment& experiment, const Plan& plan)
-      : impl_(impl), db_(impl.connection), experiment_(experiment), plan_(plan) {}
+  Registration(Store::Impl& impl, const Experiment& experiment, const Plan& plan,
+               std::span<const std::int64_t> parameters)
+      : impl_(impl), db_(impl.connection), experiment_(experiment), plan_(plan), parameters_(parameters) {}
 
   RegisteredPlan run();
 
@@ -85,6 +86,7 @@ class Registration {
   Connection& db_;
   const Experiment& experiment_;
   const Plan& plan_;
+  const std::span<const std::int64_t> parameters_;  // by configuration; empty: unknown
   RegisteredPlan result_;
   std::vector<std::string> identities_;
   std::unordered_map<std::string, KnownConfiguration> known_configurations_;
@@ -184,10 +186,9 @@ void Registration::register_datasets() {
       db_,
       "INSERT INTO dataset(fingerprint, samples, sample_shape, classes, kind, label_kind, steps, shortest, "
       "longest, smallest_value, largest_value) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
-      "ON CONFLICT(fingerprint) DO UPDATE SET kind = excluded.kind, label_kind = excluded.label_kind, "
-      "steps = excluded.steps, shortest = excluded.shortest, longest = excluded.longest, "
-      "smallest_value = excluded.smallest_value, largest_value = excluded.largest_value "
-      "WHERE kind IS NULL");
+      "ON CONFLICT(fingerprint) DO UPDATE SET (kind, label_kind, steps, shortest, longest, smallest_value, "
+      "largest_value) = (excluded.kind, excluded.label_kind, excluded.steps, excluded.shortest, "
+      "excluded.longest, excluded.smallest_value, excluded.largest_value) WHERE kind IS NULL");
   Statement find(db_, "SELECT id FROM dataset WHERE fingerprint = ?1");
   for (const DatasetSummary& data : plan_.datasets) {
     const std::string fingerprint = data.fingerprint.hex();
@@ -203,9 +204,11 @@ void Registration::register_datasets() {
 
 void Registration::register_configurations() {
   Statement insert(db_,
-                   "INSERT INTO configuration(experiment, label, revision, position, method, identity, specification) "
-                   "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)");
-  Statement update(db_, "UPDATE configuration SET label = ?2, revision = ?3, position = ?4 WHERE id = ?1");
+                   "INSERT INTO configuration(experiment, label, revision, position, method, identity, specification, "
+                   "parameters) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+  Statement update(db_,
+                   "UPDATE configuration SET label = ?2, revision = ?3, position = ?4, "
+                   "parameters = coalesce(?5, parameters) WHERE id = ?1");
   Statement clear(db_, "DELETE FROM configuration_parameter WHERE configuration = ?1");
   Statement parameter(db_,
                       "INSERT OR REPLACE INTO configuration_parameter(configuration, key, value) VALUES(?1, ?2, ?3)");
@@ -215,16 +218,17 @@ void Registration::register_configurations() {
     const DatasetSummary& data = plan_.datasets[plan_.dataset_of[i]];
     keys_.push_back({short_key(fit_array_key(spec, data)), short_key(trial_array_key(spec, data)), spec.seed});
     const auto known = known_configurations_.find(identities_[i]);
+    const auto parameters = i < parameters_.size() ? std::optional(parameters_[i]) : std::nullopt;
     RowId id = 0;
     if (known != known_configurations_.end()) {
       id = known->second.id;
       update.bind(1, id).bind(2, configurations[i].label).bind(3, result_.revision);
-      update.bind(4, static_cast<std::int64_t>(i)).run();
+      update.bind(4, static_cast<std::int64_t>(i)).bind(5, parameters).run();
       clear.bind(1, id).run();
     } else {
       insert.bind(1, result_.experiment).bind(2, configurations[i].label).bind(3, result_.revision);
       insert.bind(4, static_cast<std::int64_t>(i)).bind(5, spec.ttt.method).bind(6, identities_[i]);
-      insert.bind(7, to_json(spec).dump()).run();
+      insert.bind(7, to_json(spec).dump()).bind(8, parameters).run();
       id = db_.last_insert_id();
       ++result_.new_configurations;
     }
@@ -379,10 +383,11 @@ void Registration::load_history() {
 
 }  // namespace
 
-RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& plan) {
+RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& plan,
+                                    std::span<const std::int64_t> parameters) {
   begin();
   try {
-    RegisteredPlan registered = Registration(*impl_, experiment, plan).run();
+    RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
     commit();
     return registered;
   } catch (...) {

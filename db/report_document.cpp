@@ -29,6 +29,16 @@ std::string wrapped(const std::string& sentence, std::size_t width, std::string 
   return out + indent + line + "\n";
 }
 
+std::string indented(const std::string& lines, const std::string& indent) {
+  std::string out;
+  for (std::size_t begin = 0; begin < lines.size();) {
+    const std::size_t end = std::min(lines.find('\n', begin), lines.size());
+    out += indent + lines.substr(begin, end - begin) + "\n";
+    begin = end + 1;
+  }
+  return out;
+}
+
 TextTable text_table(const ReportTable& table) {
   std::vector<TextTable::Column> columns;
   for (std::size_t i = 0; i < table.columns.size(); ++i)
@@ -54,6 +64,11 @@ std::string render_text(const ReportDocument& document) {
       if (table.rows.empty()) continue;
       out += "\n" + (table.title.empty() ? "" : printable(table.title) + "\n") + text_table(table).text("  ");
     }
+    for (const ReportFinding& finding : section.findings) {
+      out += "\n" + wrapped("* " + finding.statement, kWidth - 2, "", "  ");
+      if (!finding.detail.empty()) out += wrapped(finding.detail, kWidth - 4, "  ");
+      if (!finding.yaml.empty()) out += "  To change in the experiment file:\n" + indented(finding.yaml, "      ");
+    }
     if (!section.notes.empty()) out += "\n";
     for (const std::string& note : section.notes) out += wrapped(note, kWidth - 2, "  ");
   }
@@ -70,6 +85,10 @@ std::string render_markdown(const ReportDocument& document) {
       if (table.rows.empty()) continue;
       out +=
           "\n" + (table.title.empty() ? "" : "**" + printable(table.title) + "**\n\n") + text_table(table).markdown();
+    }
+    for (const ReportFinding& finding : section.findings) {
+      out += "\n- " + finding.statement + (finding.detail.empty() ? "" : " " + finding.detail) + "\n";
+      if (!finding.yaml.empty()) out += "\n  ```yaml\n" + indented(finding.yaml, "  ") + "  ```\n";
     }
     for (const std::string& note : section.notes) out += "\n*" + note + "*\n";
   }
@@ -118,6 +137,9 @@ std::string render_json(const ReportDocument& document) {
     }
     json["sections"].push_back(
         {{"heading", section.heading}, {"sentences", section.sentences}, {"tables", tables}, {"notes", section.notes}});
+    for (const ReportFinding& finding : section.findings)
+      json["sections"].back()["findings"].push_back(
+          {{"statement", finding.statement}, {"detail", finding.detail}, {"yaml", finding.yaml}});
   }
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }

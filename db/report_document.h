@@ -38,11 +38,18 @@ struct ReportTable {
   std::vector<std::vector<Cell>> rows;
 };
 
+// Something to act on: what was found with its numbers, what that may mean, and what to paste into the experiment file.
+struct ReportFinding {
+  std::string statement, detail;
+  std::string yaml;  // empty: nothing to paste
+};
+
 struct ReportSection {
   std::string heading;
   std::vector<std::string> sentences;
   std::vector<ReportTable> tables;
   std::vector<std::string> notes;
+  std::vector<ReportFinding> findings = {};  // shown between tables and notes
 };
 
 struct ReportDocument {

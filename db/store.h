@@ -86,7 +86,9 @@ class Store {
 
   // Idempotent; one transaction. Finds experiment, configurations, folds, fits and trials by identity, adds what is
   // missing, marks attempts that a crash left running as failed ("run ended without a word") and units as pending.
-  RegisteredPlan register_plan(const Experiment& experiment, const Plan& plan);
+  // parameters: of each configuration's model, for reports; empty: unknown.
+  RegisteredPlan register_plan(const Experiment& experiment, const Plan& plan,
+                               std::span<const std::int64_t> parameters = {});
 
   void begin();
   void commit();    // durable when it returns

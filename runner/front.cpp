@@ -36,7 +36,7 @@ Survey survey(const RunOptions& options) {
   const SlotChoice slots = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
   const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
   Store store = Store::open(options.db);
-  const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan);
+  const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
   const bool done = everything_is_done(registered);
   if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, slots) << std::flush;
   return {std::move(prepared), slots, done};

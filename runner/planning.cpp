@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 #include <utility>
@@ -34,7 +35,8 @@ class DatasetLoader {
   std::unique_ptr<std::pair<DatasetSpec, Dataset>> loaded_;  // the last one: sweeps seldom vary the data
 };
 
-void check_model(const ExperimentSpec& spec, const DatasetSummary& data) {
+// The number of its parameters.
+std::int64_t check_model(const ExperimentSpec& spec, const DatasetSummary& data) {
   const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
   if (spec.ttt.parameters && spec.ttt.method != "source" && spec.ttt.method != "bn")
     select_parameters(layout, *spec.ttt.parameters);
@@ -43,27 +45,30 @@ void check_model(const ExperimentSpec& spec, const DatasetSummary& data) {
         ErrorKind::config,
         "ttt.method bn re-estimates the statistics of batch norms, and the model has none: set model.norm: batch "
         "or choose another method");
+  return layout.parameter_count();
 }
 
-// Every distinct (model, method, parameters) once; all problems in one error.
-void check_models(const Experiment& experiment, const Plan& plan) {
-  std::set<std::string> seen, problems;
+// Every distinct (model, method, parameters) once; all problems in one error. The parameters of each configuration's
+// model.
+std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan& plan) {
+  std::map<std::string, std::int64_t> seen;
+  std::set<std::string> problems;
+  std::vector<std::int64_t> parameters;
   for (std::size_t c = 0; c < experiment.configurations().size(); ++c) {
     const ExperimentSpec spec = experiment.resolve(c);
     const DatasetSummary& data = plan.datasets[static_cast<std::size_t>(plan.dataset_of[c])];
     std::string key = data.fingerprint.hex() + " " + spec.ttt.method;
     for (const std::string& pattern : spec.ttt.parameters.value_or(std::vector<std::string>{})) key += " " + pattern;
-    key += " | " + spec.model.kind + " " + spec.model.norm + " " + std::to_string(spec.model.kernel_size);
-    for (const int width : spec.model.hidden) key += " h" + std::to_string(width);
-    for (const int channels : spec.model.channels) key += " c" + std::to_string(channels);
-    if (!seen.insert(key).second) continue;
+    key += " | " + to_json(spec).at("model").dump();
+    const auto [found, is_new] = seen.try_emplace(key, 0);
     try {
-      check_model(spec, data);
+      if (is_new) found->second = check_model(spec, data);
     } catch (const Error& error) {
       problems.insert(experiment.placed(c, error.what()));
     }
+    parameters.push_back(found->second);
   }
-  if (problems.empty()) return;
+  if (problems.empty()) return parameters;
   std::string message;
   for (const std::string& problem : problems) message += (message.empty() ? "" : "\n") + problem;
   throw Error(ErrorKind::config, message);
@@ -77,8 +82,8 @@ PreparedExperiment prepare_experiment(const std::filesystem::path& file, const s
   DatasetLoader loader(cache);
   Plan plan = make_plan(
       experiment, [&](const ExperimentSpec& spec) { return loader.summary(spec); }, share_fits);
-  check_models(experiment, plan);
-  return {std::move(experiment), std::move(plan)};
+  std::vector<std::int64_t> parameters = check_models(experiment, plan);
+  return {std::move(experiment), std::move(plan), std::move(parameters)};
 }
 
 }  // namespace tenfold

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@ namespace tenfold {
 struct PreparedExperiment {
   Experiment experiment;
   Plan plan;
+  std::vector<std::int64_t> parameters;  // of each configuration's model
 };
 
 // Trainers read a dataset from its cache (datasets/dataset.h); who only looks writes nothing.

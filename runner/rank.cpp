@@ -67,7 +67,7 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   const RunLock lock = RunLock::acquire(options.run.db, prepared.experiment.name());
   Store store = Store::open(options.run.db);
   store.sweep_orphans();
-  RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan);
+  RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
   CoordinatorSettings settings;
   settings.checkpoint_folder = std::filesystem::absolute(checkpoint_folder(options.run.db)).lexically_normal();
   settings.gpu = options.gpu;

@@ -168,5 +168,22 @@ TEST(RegistrationTest, ManyTrialsRegisterInSeconds) {
   EXPECT_LT(both.count(), 60);  // a guard against quadratic behaviour, not a figure
 }
 
+TEST(ModelSizeTest, IsKeptPerConfigurationAndLearnedLater) {
+  TemporaryFolder folder;
+  const SmallExperiment small;
+  {
+    Store store = Store::open(folder / "a.db");
+    store.register_plan(small.experiment, small.plan);
+    EXPECT_EQ(integer_of(folder / "a.db", "SELECT count(parameters) FROM configuration"), 0);
+    store.register_plan(small.experiment, small.plan, std::vector<std::int64_t>{39, 40});
+  }
+  EXPECT_THAT(rows_of(folder / "a.db", "SELECT parameters FROM configuration ORDER BY position"),
+              ElementsAre("39", "40"));
+  Store::open(folder / "a.db").register_plan(small.experiment, small.plan);  // by who does not know them: kept
+  EXPECT_EQ(integer_of(folder / "a.db", "SELECT sum(parameters) FROM configuration"), 79);
+  EXPECT_THAT(rows_of(folder / "a.db", "SELECT kind, label_kind, steps, sample_shape FROM dataset"),
+              ElementsAre("fixed|sample|90|5"));
+}
+
 }  // namespace
 }  // namespace tenfold
