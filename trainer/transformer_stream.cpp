@@ -21,7 +21,10 @@ class TransformerStream final : public LanguageStream {
     if (finished_) throw Error(ErrorKind::internal, "a language stream was fed after its end");
     if (!options_.carry) {
       close();
-      for (TransformerStreams::Block& block : streams_.blocks) block.inner = InnerState{};
+      for (TransformerStreams::Block& block : streams_.blocks) {
+        block.inner = InnerState{};
+        block.inner.origin = position_;
+      }
     }
     batch_ = tokens.size(1);
     at::Tensor out = model_.read(state_, tokens, streams_, options_.ttt, options_.recorder);

@@ -1,29 +1,18 @@
 // The GPU against the CPU, by what may be asked of it: the first step's loss and gradient to 1e-5, the same masks, the
-// same course within float32's drift. Skipped, and said so, where there is no GPU; TENFOLD_EXPECT_GPU=1 makes that a
-// failure.
+// same course within float32's drift.
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 
 #include "tests/trainer/array_harness.h"
+#include "tests/trainer/gpu.h"
 
 namespace tenfold::testing {
 namespace {
 
-bool has_gpu() {
-  return std::filesystem::exists("/proc/driver/nvidia/version") || std::filesystem::exists("/dev/nvidia0");
-}
-
-class Gpu : public ::testing::TestWithParam<const char*> {
+class Gpu : public GpuTest, public ::testing::WithParamInterface<const char*> {
  protected:
-  void SetUp() override {
-    if (has_gpu()) return;
-    ASSERT_EQ(std::getenv("TENFOLD_EXPECT_GPU"), nullptr) << "a GPU is expected here and there is none";
-    GTEST_SKIP() << "no GPU on this machine: the CUDA half is not tested";
-  }
   ExperimentSpec spec() const {
     ExperimentSpec spec = small_spec();
     const std::string kind = GetParam();

@@ -4,56 +4,15 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
-#include <functional>
 #include <map>
 
 #include "experiments/error.h"
-#include "tests/trainer/tensors.h"
-#include "trainer/compute.h"
+#include "tests/trainer/transformer_harness.h"
 
 namespace tenfold::testing {
 namespace {
-
-[[maybe_unused]] const std::unique_ptr<Compute> cpu = make_cpu_compute();
-
-constexpr std::int64_t kVocabulary = 11;
-
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.kind = "transformer_lm";
-  spec.layers = 2;
-  spec.width = 16;
-  spec.heads = 2;
-  spec.feed_forward = 24;
-  return spec;
-}
-
-std::unique_ptr<Model> model_of(const ModelSpec& spec) {
-  return make_transformer_lm(spec, {{1}, kVocabulary, SampleKind::tokens, LabelKind::next_token});
-}
-
-// Parameters of `members`, far enough from their initial values that every part of the model shows in its output.
-ModelState random_state(const Model& model, std::int64_t members, at::ScalarType type) {
-  ModelState state;
-  std::uint64_t site = 100;
-  for (const ParameterInfo& parameter : model.layout().parameters) {
-    std::vector<std::int64_t> shape{members};
-    shape.insert(shape.end(), parameter.shape.begin(), parameter.shape.end());
-    const bool norm = parameter.role == ParameterRole::norm_weight;
-    const double scale = norm ? 0.2 : parameter.name.find("embed") != std::string::npos ? 1.0 : 0.3;
-    state.parameters.push_back(normal(shape, ++site).mul_(scale).add_(norm ? 1.0 : 0.0).to(type));
-  }
-  return state;
-}
-
-at::Tensor tokens_of(std::int64_t members, std::int64_t batch, std::int64_t length, std::uint64_t site) {
-  return normal({members, batch, length}, site).abs().mul(1000).to(at::kLong).remainder(kVocabulary);
-}
-
-Batch batch_of(const at::Tensor& tokens) { return {tokens, at::ones(tokens.sizes(), at::kFloat)}; }
 
 using Matrix = std::vector<std::vector<double>>;
 
@@ -172,7 +131,7 @@ class SlowLlama {
 
 void expect_slow_llama(const ModelSpec& spec) {
   constexpr std::int64_t kMembers = 2, kBatch = 2, kLength = 7;
-  const auto model = model_of(spec);
+  const auto model = small_model(spec);
   ModelState state = random_state(*model, kMembers, at::kDouble);
   const at::Tensor tokens = tokens_of(kMembers, kBatch, kLength, 5);
   const at::Tensor got = model->forward(state, batch_of(tokens), {}).view({kMembers, kBatch, kLength, kVocabulary});
@@ -192,8 +151,8 @@ void expect_slow_llama(const ModelSpec& spec) {
 }
 
 TEST(TransformerLm, IsTheLlamaOfItsFormulas) {
-  expect_slow_llama(small_spec());
-  ModelSpec other = small_spec();
+  expect_slow_llama(small_transformer());
+  ModelSpec other = small_transformer();
   other.layers = 1;
   other.heads = 4;
   other.rope_base = 50;
@@ -202,7 +161,7 @@ TEST(TransformerLm, IsTheLlamaOfItsFormulas) {
 }
 
 TEST(TransformerLm, AddsLoraToTheChosenProjections) {
-  ModelSpec spec = small_spec();
+  ModelSpec spec = small_transformer();
   spec.lora.rank = 3;
   spec.lora.scaling = 1.7;
   spec.lora.projections = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
@@ -212,7 +171,7 @@ TEST(TransformerLm, AddsLoraToTheChosenProjections) {
 TEST(TransformerLm, TakesTokensAlone) {
   for (const SampleKind kind : {SampleKind::fixed, SampleKind::sequence}) {
     try {
-      make_transformer_lm(small_spec(), {{4}, 3, kind, LabelKind::sample});
+      make_transformer_lm(small_transformer(), {{4}, 3, kind, LabelKind::sample});
       ADD_FAILURE();
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::config);
@@ -221,44 +180,15 @@ TEST(TransformerLm, TakesTokensAlone) {
   }
 }
 
-// All gradients for an upstream gradient at the logits; undefined where none is wanted or none comes.
-std::vector<at::Tensor> gradients(const Model& model, ModelState state, const Batch& batch,
-                                  const at::Tensor& upstream) {
-  for (at::Tensor& parameter : state.parameters) parameter = parameter.detach().clone().requires_grad_(true);
-  const at::Tensor logits = model.forward(state, batch, {});
-  return torch::autograd::grad({logits}, state.parameters, {upstream});
-}
-
-// A directional derivative of sum(logits * upstream) along all parameters at once.
-void expect_gradient(const ModelSpec& spec) {
-  const auto model = model_of(spec);
-  const ModelState state = random_state(*model, 1, at::kDouble);
-  const at::Tensor tokens = tokens_of(1, 2, 9, 6);
-  const at::Tensor upstream = normal({1, 18, kVocabulary}, 7).to(at::kDouble);
-  const auto analytic = gradients(*model, state, batch_of(tokens), upstream);
-  constexpr double kStep = 1e-5;
-  for (std::size_t i = 0; i < state.parameters.size(); ++i) {
-    const at::Tensor direction = normal(state.parameters[i].sizes().vec(), 300 + i).to(at::kDouble);
-    const auto value = [&](double step) {
-      ModelState moved = state;
-      moved.parameters[i] = state.parameters[i] + direction * step;
-      return (model->forward(moved, batch_of(tokens), {}) * upstream).sum().item<double>();
-    };
-    const double numeric = (value(kStep) - value(-kStep)) / (2 * kStep);
-    const double exact = (analytic[i] * direction).sum().item<double>();
-    EXPECT_NEAR(exact, numeric, 1e-6 * std::max(1.0, std::abs(numeric))) << model->layout().parameters[i].name;
-  }
-}
-
 TEST(TransformerLm, HasTheGradientOfItsFormulas) {
-  ModelSpec spec = small_spec();
+  ModelSpec spec = small_transformer();
   spec.lora.rank = 2;
   spec.lora.projections = {"q_proj", "down_proj"};
   expect_gradient(spec);
 }
 
 TEST(TransformerLm, SeesNoLaterToken) {
-  const auto model = model_of(small_spec());
+  const auto model = small_model(small_transformer());
   ModelState state = random_state(*model, 1, at::kFloat);
   const at::Tensor tokens = tokens_of(1, 1, 20, 8);
   at::Tensor changed = tokens.clone();
@@ -270,9 +200,9 @@ TEST(TransformerLm, SeesNoLaterToken) {
 }
 
 TEST(TransformerLm, LoraBeginsAsTheBaseAndLearns) {
-  ModelSpec with = small_spec();
+  ModelSpec with = small_transformer();
   with.lora.rank = 4;
-  const auto base = model_of(small_spec()), lora = model_of(with);
+  const auto base = small_model(small_transformer()), lora = small_model(with);
   ModelState plain = initial_state(base->layout(), 1, 0, 0), extended = initial_state(lora->layout(), 1, 0, 0);
   const Batch batch = batch_of(tokens_of(1, 2, 6, 9));
   EXPECT_TRUE(at::equal(base->forward(plain, batch, {}), lora->forward(extended, batch, {})));
@@ -287,9 +217,9 @@ TEST(TransformerLm, LoraBeginsAsTheBaseAndLearns) {
 }
 
 TEST(TransformerLm, AFrozenBaseGetsNoGradient) {
-  ModelSpec spec = small_spec();
+  ModelSpec spec = small_transformer();
   spec.lora.rank = 2;
-  const auto model = model_of(spec);
+  const auto model = small_model(spec);
   ModelState state = random_state(*model, 2, at::kFloat);
   const std::vector<bool> trains = select_parameters(model->layout(), {"lora"});
   std::vector<at::Tensor> trained;
@@ -301,30 +231,9 @@ TEST(TransformerLm, AFrozenBaseGetsNoGradient) {
   for (std::size_t i = 0; i < trains.size(); ++i) EXPECT_EQ(state.parameters[i].requires_grad(), trains[i]);
 }
 
-// Logits and gradients of a member, alone and in an array of four.
-void expect_same_bits(const ModelSpec& spec, std::int64_t batch, std::int64_t length) {
-  constexpr std::int64_t kMembers = 4;
-  const auto model = model_of(spec);
-  const ModelState state = random_state(*model, kMembers, at::kFloat);
-  const at::Tensor tokens = tokens_of(kMembers, batch, length, 10);
-  const at::Tensor upstream = normal({kMembers, batch * length, kVocabulary}, 11);
-  ModelState whole_state = state;
-  const at::Tensor whole = model->forward(whole_state, batch_of(tokens), {});
-  const auto whole_gradients = gradients(*model, state, batch_of(tokens), upstream);
-  for (const std::int64_t k : {0, 1, 3}) {
-    ModelState one;
-    for (const at::Tensor& parameter : state.parameters) one.parameters.push_back(parameter.narrow(0, k, 1).clone());
-    const Batch own = batch_of(tokens.narrow(0, k, 1).clone());
-    EXPECT_TRUE(at::equal(model->forward(one, own, {})[0], whole[k])) << "logits of " << k;
-    const auto alone = gradients(*model, one, own, upstream.narrow(0, k, 1).clone());
-    for (std::size_t i = 0; i < alone.size(); ++i)
-      EXPECT_TRUE(at::equal(alone[i][0], whole_gradients[i][k])) << model->layout().parameters[i].name << " of " << k;
-  }
-}
-
 TEST(TransformerLm, GivesAMemberTheSameBitsInAnyArray) {
-  expect_same_bits(small_spec(), 3, 9);
-  ModelSpec wide = small_spec();
+  expect_same_bits(small_transformer(), 3, 9);
+  ModelSpec wide = small_transformer();
   wide.width = 64;
   wide.heads = 4;
   wide.feed_forward = 0;
@@ -333,7 +242,7 @@ TEST(TransformerLm, GivesAMemberTheSameBitsInAnyArray) {
 }
 
 TEST(TransformerLm, DropsWhatIsAddedToTheStream) {
-  const auto model = model_of(small_spec());
+  const auto model = small_model(small_transformer());
   ModelState state = random_state(*model, 2, at::kFloat);
   DropoutTables tables;
   tables.keys = {{1, 2}, {3, 4}};
