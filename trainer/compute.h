@@ -40,6 +40,8 @@ struct UpdateRule {
   float decoupled = 0;  // weight decay on the parameter (AdamW), not in the gradient
 };
 
+inline constexpr int kParameterGroups = 4;  // as ParameterGroup counts them
+
 struct UpdateArguments {
   bool adam = true;                                // else SGD
   std::vector<at::Tensor> parameters;              // each (K, ...), contiguous, updated in place
@@ -52,6 +54,12 @@ struct UpdateArguments {
   const std::vector<UpdateRule>* rules = nullptr;  // (K)
   at::Tensor device_rules;                         // GPU: float (K, 8)
   at::Tensor grad_norm;                            // (K) out: L2 norm over all parameters before clipping
+  // Groups of parameters. Clipping is by the norm over all of them.
+  std::vector<std::int32_t> groups;  // of each parameter
+  at::Tensor device_groups;          // GPU: the same, int32
+  at::Tensor rate_factors;           // (K, kParameterGroups): lr of a group is lr * factor; undefined: 1
+  at::Tensor group_grad_norms;       // (K, kParameterGroups) out, before clipping; undefined: not wanted
+  at::Tensor group_update_norms;     // (K, kParameterGroups) out, L2 norm of what changed; wanted with the other
 };
 
 class Compute {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -66,33 +67,50 @@ class CpuCompute final : public Compute {
     float* applied = a.applied.mutable_data_ptr<float>();
     float* grad_norm = a.grad_norm.mutable_data_ptr<float>();
     const std::int64_t members = a.applied.size(0);
+    const bool wants_norms = a.group_grad_norms.defined();
     std::vector<at::Tensor> gradients;
     for (const at::Tensor& gradient : a.gradients) gradients.push_back(gradient.contiguous());
+    std::vector<float> before;  // a parameter, where the norm of its change is wanted
     for (std::int64_t k = 0; k < members; ++k) {
       double squares = 0;
-      for (const at::Tensor& gradient : gradients) {
-        const std::int64_t n = gradient.numel() / members;
-        squares += cpu::sum_of_squares(gradient.const_data_ptr<float>() + k * n, n);
+      std::array<double, kParameterGroups> group_squares{}, change_squares{};
+      for (std::size_t i = 0; i < gradients.size(); ++i) {
+        const std::int64_t n = gradients[i].numel() / members;
+        const double own = cpu::sum_of_squares(gradients[i].const_data_ptr<float>() + k * n, n);
+        squares += own;
+        if (wants_norms) group_squares[group_of(a, i)] += own;
       }
       const double norm = std::sqrt(squares);
       grad_norm[k] = static_cast<float>(norm);
-      if (active[k] == 0) continue;
-      const UpdateRule& rule = (*a.rules)[static_cast<std::size_t>(k)];
-      const float scale = rule.clip_norm > 0 ? static_cast<float>(std::min(1.0, rule.clip_norm / (norm + 1e-6))) : 1.0f;
-      applied[k] += 1;
-      const double correction1 = 1 - std::pow(static_cast<double>(rule.beta1), applied[k]);
-      const double correction2 = 1 - std::pow(static_cast<double>(rule.beta2), applied[k]);
-      for (std::size_t i = 0; i < gradients.size(); ++i) {
-        const std::int64_t n = gradients[i].numel() / members;
-        float* parameter = a.parameters[i].mutable_data_ptr<float>() + k * n;
-        const float* gradient = gradients[i].const_data_ptr<float>() + k * n;
-        float* moment1 = a.moment1[i].mutable_data_ptr<float>() + k * n;
-        if (a.adam)
-          cpu::adam(parameter, gradient, moment1, a.moment2[i].mutable_data_ptr<float>() + k * n, n, rule, lr[k], scale,
-                    static_cast<float>(correction1), static_cast<float>(std::sqrt(correction2)));
-        else
-          cpu::sgd(parameter, gradient, moment1, n, rule, lr[k], scale);
+      if (active[k] != 0) {
+        const UpdateRule& rule = (*a.rules)[static_cast<std::size_t>(k)];
+        const float scale =
+            rule.clip_norm > 0 ? static_cast<float>(std::min(1.0, rule.clip_norm / (norm + 1e-6))) : 1.0f;
+        applied[k] += 1;
+        const double correction1 = 1 - std::pow(static_cast<double>(rule.beta1), applied[k]);
+        const double correction2 = 1 - std::pow(static_cast<double>(rule.beta2), applied[k]);
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
+          const std::int64_t n = gradients[i].numel() / members;
+          float* parameter = a.parameters[i].mutable_data_ptr<float>() + k * n;
+          const float* gradient = gradients[i].const_data_ptr<float>() + k * n;
+          float* moment1 = a.moment1[i].mutable_data_ptr<float>() + k * n;
+          if (wants_norms) before.assign(parameter, parameter + n);
+          const float rate = a.rate_factors.defined() ? lr[k] * factor_of(a, k, i) : lr[k];
+          if (a.adam)
+            cpu::adam(parameter, gradient, moment1, a.moment2[i].mutable_data_ptr<float>() + k * n, n, rule, rate,
+                      scale, static_cast<float>(correction1), static_cast<float>(std::sqrt(correction2)));
+          else
+            cpu::sgd(parameter, gradient, moment1, n, rule, rate, scale);
+          if (wants_norms)
+            change_squares[group_of(a, i)] += cpu::sum_of_squared_differences(parameter, before.data(), n);
+        }
       }
+      if (wants_norms)
+        for (std::size_t g = 0; g < kParameterGroups; ++g) {
+          const auto place = k * kParameterGroups + static_cast<std::int64_t>(g);
+          a.group_grad_norms.mutable_data_ptr<float>()[place] = static_cast<float>(std::sqrt(group_squares[g]));
+          a.group_update_norms.mutable_data_ptr<float>()[place] = static_cast<float>(std::sqrt(change_squares[g]));
+        }
     }
   }
 
@@ -110,6 +128,14 @@ class CpuCompute final : public Compute {
       if (std::ifstream(file) >> limit && limit > 0) bytes = std::min(bytes, limit);
     }
     return bytes;
+  }
+
+ private:
+  static std::size_t group_of(const UpdateArguments& a, std::size_t parameter) {
+    return static_cast<std::size_t>(a.groups[parameter]);
+  }
+  static float factor_of(const UpdateArguments& a, std::int64_t k, std::size_t parameter) {
+    return a.rate_factors.const_data_ptr<float>()[k * kParameterGroups + a.groups[parameter]];
   }
 };
 

@@ -90,6 +90,24 @@ double sum_of_squares(const float* values, std::int64_t n) {
 }
 
 TENFOLD_CLONES
+double sum_of_squared_differences(const float* a, const float* b, std::int64_t n) {
+  double partial[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double difference = static_cast<double>(a[i + lane]) - static_cast<double>(b[i + lane]);
+      partial[lane] += difference * difference;
+    }
+  for (int lane = 0; i < n; ++i, ++lane) {
+    const double difference = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    partial[lane] += difference * difference;
+  }
+  double sum = 0;
+  for (const double value : partial) sum += value;
+  return sum;
+}
+
+TENFOLD_CLONES
 void adam(float* __restrict parameter, const float* __restrict gradient, float* __restrict m, float* __restrict v,
           std::int64_t n, const UpdateRule& rule, float lr, float scale, float correction1, float correction2_root) {
   const float shrink = rule.decoupled != 0 ? 1.0f - lr * rule.weight_decay : 1.0f;

@@ -15,6 +15,7 @@ void dropout_rows(float* out, std::int64_t rows, std::int64_t units, PhiloxKey k
                   std::uint32_t site, std::int64_t first_position, std::uint32_t threshold, float keep);
 
 double sum_of_squares(const float* values, std::int64_t n);
+double sum_of_squared_differences(const float* a, const float* b, std::int64_t n);
 
 // Adam (Kingma and Ba 2015) and AdamW (Loshchilov and Hutter 2019); gradients are scaled by `scale` (clipping).
 void adam(float* parameter, const float* gradient, float* m, float* v, std::int64_t n, const UpdateRule& rule, float lr,

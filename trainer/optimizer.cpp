@@ -2,10 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include "experiments/error.h"
+
 namespace tenfold {
 
 StackedOptimizer::StackedOptimizer(const Compute& compute, bool adam, std::vector<UpdateRule> rules,
-                                   std::vector<at::Tensor> parameters)
+                                   std::vector<at::Tensor> parameters, const OptimizerGroups& groups)
     : compute_(compute), rules_(std::move(rules)) {
   const auto options = at::TensorOptions(at::kFloat).device(compute.device());
   const auto members = static_cast<std::int64_t>(rules_.size());
@@ -20,6 +22,22 @@ StackedOptimizer::StackedOptimizer(const Compute& compute, bool adam, std::vecto
   static_assert(sizeof(UpdateRule) == 8 * sizeof(float));
   if (!compute.device().is_cpu())
     arguments_.device_rules = at::from_blob(rules_.data(), {members, 8}, at::kFloat).to(compute.device());
+  if (groups.factors.empty() && !groups.norms) return;
+  if (groups.of.size() != arguments_.parameters.size() ||
+      (!groups.factors.empty() && groups.factors.size() != rules_.size()))
+    throw Error(ErrorKind::internal, "an optimizer's groups are not those of its parameters and members");
+  for (const ParameterGroup group : groups.of) arguments_.groups.push_back(static_cast<std::int32_t>(group));
+  if (!compute.device().is_cpu())
+    arguments_.device_groups = at::tensor(arguments_.groups, at::kInt).to(compute.device());
+  if (!groups.factors.empty()) {
+    std::vector<GroupFactors> factors = groups.factors;
+    arguments_.rate_factors =
+        at::from_blob(factors.data(), {members, kParameterGroups}, at::kFloat).clone().to(compute.device());
+  }
+  if (groups.norms) {
+    arguments_.group_grad_norms = at::zeros({members, kParameterGroups}, options);
+    arguments_.group_update_norms = at::zeros({members, kParameterGroups}, options);
+  }
 }
 
 at::Tensor StackedOptimizer::update(const std::vector<at::Tensor>& gradients, const at::Tensor& lr,
@@ -32,6 +50,25 @@ at::Tensor StackedOptimizer::update(const std::vector<at::Tensor>& gradients, co
   compute_.update(arguments_);
   arguments_.gradients.clear();
   return arguments_.grad_norm;
+}
+
+GroupFactors group_factors(const TrainSpec& spec) {
+  const GroupRatesSpec& rates = spec.group_lr;
+  GroupFactors factors;
+  factors.fill(1);
+  const auto set = [&](ParameterGroup group, const std::optional<double>& rate) {
+    if (!rate) return;
+    if (spec.optimizer.lr == 0)
+      throw Error(ErrorKind::config, std::string("train.group_lr.") + to_string(group) +
+                                         " cannot be scheduled beside train.optimizer.lr: 0; give that the rate of the "
+                                         "groups that train, and 0 to the others in train.group_lr");
+    factors[static_cast<std::size_t>(group)] = static_cast<float>(*rate / spec.optimizer.lr);
+  };
+  set(ParameterGroup::base, rates.base);
+  set(ParameterGroup::ttt, rates.ttt);
+  set(ParameterGroup::gate, rates.gate);
+  set(ParameterGroup::lora, rates.lora);
+  return factors;
 }
 
 UpdateRule update_rule(const OptimizerSpec& spec, double clip_norm) {

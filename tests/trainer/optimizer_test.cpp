@@ -117,6 +117,120 @@ TEST(Optimizer, KeepsANanToItsMemberAndRestsWithEveryBit) {
   EXPECT_TRUE(at::isfinite(p[2]).all().item<bool>());
 }
 
+// Groups of parameters with rates of their own.
+constexpr std::int64_t kGroupMembers = 2;
+
+struct GroupedRun {
+  at::Tensor a, b, c;  // ttt, ttt, gate
+  at::Tensor grad_norms, update_norms;
+};
+
+GroupedRun run_grouped(const std::string& kind, double clip, const OptimizerGroups& groups, const at::Tensor& active) {
+  const auto compute = make_cpu_compute();
+  OptimizerSpec spec;
+  spec.kind = kind;
+  GroupedRun run{
+      normal({kGroupMembers, 6, 5}, 41), normal({kGroupMembers, 33}, 42), normal({kGroupMembers, 4}, 43), {}, {}};
+  StackedOptimizer optimizer(*compute, kind != "sgd", std::vector<UpdateRule>(kGroupMembers, update_rule(spec, clip)),
+                             {run.a, run.b, run.c}, groups);
+  for (std::uint64_t step = 0; step < 4; ++step) {
+    optimizer.update({normal({kGroupMembers, 6, 5}, 50 + step), normal({kGroupMembers, 33}, 60 + step),
+                      normal({kGroupMembers, 4}, 70 + step)},
+                     at::tensor({0.01f, 0.02f}), active);
+  }
+  run.grad_norms = optimizer.group_grad_norms();
+  run.update_norms = optimizer.group_update_norms();
+  return run;
+}
+
+const std::vector<ParameterGroup> kThreeGroups = {ParameterGroup::ttt, ParameterGroup::ttt, ParameterGroup::gate};
+
+TEST(GroupRates, LeaveEveryBitWhereTheyAreOne) {
+  for (const char* kind : {"sgd", "adamw"}) {
+    const GroupedRun plain = run_grouped(kind, 1.0, {}, at::ones({kGroupMembers}));
+    const GroupFactors ones = {1, 1, 1, 1};
+    const GroupedRun grouped =
+        run_grouped(kind, 1.0, {kThreeGroups, {kGroupMembers, ones}, true}, at::ones({kGroupMembers}));
+    EXPECT_TRUE(at::equal(plain.a, grouped.a)) << kind;
+    EXPECT_TRUE(at::equal(plain.b, grouped.b)) << kind;
+    EXPECT_TRUE(at::equal(plain.c, grouped.c)) << kind;
+    EXPECT_FALSE(plain.grad_norms.defined());
+  }
+}
+
+TEST(GroupRates, AreThoseOfTheirGroupAndMember) {
+  for (const char* kind : {"sgd", "adamw"}) {
+    // base, ttt, gate, lora of two members whose rates are 0.01 and 0.02.
+    const GroupFactors first = {1, 2, 0.5, 1}, second = {1, 0, 3, 1};
+    const GroupedRun got = run_grouped(kind, 1.0, {kThreeGroups, {first, second}, false}, at::ones({kGroupMembers}));
+    OptimizerSpec spec;
+    spec.kind = kind;
+    for (std::int64_t k = 0; k < kGroupMembers; ++k) {
+      const GroupFactors& factors = k == 0 ? first : second;
+      std::vector<double> begin = doubles(normal({kGroupMembers, 6, 5}, 41)[k], normal({kGroupMembers, 33}, 42)[k]);
+      const std::vector<double> gate = doubles(normal({kGroupMembers, 4}, 43)[k], at::empty({0}));
+      Reference ttt{spec, 0, begin, {}, {}, 0}, gates{spec, 0, gate, {}, {}, 0};
+      for (std::uint64_t step = 0; step < 4; ++step) {
+        const auto g = doubles(normal({kGroupMembers, 6, 5}, 50 + step)[k], normal({kGroupMembers, 33}, 60 + step)[k]);
+        const auto h = doubles(normal({kGroupMembers, 4}, 70 + step)[k], at::empty({0}));
+        // One clip over both groups.
+        double squares = 0;
+        for (const auto* list : {&g, &h})
+          for (const double value : *list) squares += value * value;
+        const double scale = std::min(1.0, 1 / (std::sqrt(squares) + 1e-6)), lr = k == 0 ? 0.01 : 0.02;
+        const auto scaled = [&](std::vector<double> list) {
+          for (double& value : list) value *= scale;
+          return list;
+        };
+        ttt.update(scaled(g), lr * factors[1]);
+        gates.update(scaled(h), lr * factors[2]);
+      }
+      const auto values = doubles(got.a[k], got.b[k]), gate_values = doubles(got.c[k], at::empty({0}));
+      for (std::size_t i = 0; i < values.size(); ++i) EXPECT_NEAR(values[i], ttt.p[i], 3e-6) << kind << ' ' << k;
+      for (std::size_t i = 0; i < gate_values.size(); ++i)
+        EXPECT_NEAR(gate_values[i], gates.p[i], 3e-6) << kind << ' ' << k;
+    }
+    EXPECT_TRUE(at::equal(got.a[1], normal({kGroupMembers, 6, 5}, 41)[1])) << "a rate of 0 keeps every bit";
+  }
+}
+
+TEST(GroupRates, NormsAreOfGradientsAndOfWhatChanged) {
+  const auto compute = make_cpu_compute();
+  const at::Tensor a = normal({3, 40}, 1), b = normal({3, 7}, 2), c = normal({3, 9}, 3);
+  const at::Tensor a0 = a.clone(), b0 = b.clone(), c0 = c.clone();
+  StackedOptimizer optimizer(*compute, true, std::vector<UpdateRule>(3, update_rule(OptimizerSpec{}, 0.5)), {a, b, c},
+                             {{ParameterGroup::base, ParameterGroup::lora, ParameterGroup::base}, {}, true});
+  const at::Tensor ga = normal({3, 40}, 4), gb = normal({3, 7}, 5), gc = normal({3, 9}, 6);
+  const at::Tensor norm =
+      optimizer.update({ga, gb, gc}, at::full({3}, 0.1), at::tensor({1.0f, 0.0f, 1.0f})).to(at::kDouble);
+  const auto norm_of = [](const at::Tensor& x, const at::Tensor& y) {
+    return at::cat({x.flatten(), y.flatten()}).to(at::kDouble).norm().item<double>();
+  };
+  for (std::int64_t k = 0; k < 3; ++k) {
+    const at::Tensor grads = optimizer.group_grad_norms()[k], updates = optimizer.group_update_norms()[k];
+    EXPECT_NEAR(grads[0].item<double>(), norm_of(ga[k], gc[k]), 1e-5);
+    EXPECT_NEAR(grads[3].item<double>(), norm_of(gb[k], at::zeros({1})), 1e-5);
+    EXPECT_EQ(grads[1].item<float>(), 0);
+    EXPECT_NEAR(grads.to(at::kDouble).norm().item<double>(), norm[k].item<double>(), 1e-5);
+    EXPECT_NEAR(updates[0].item<double>(), norm_of(a[k] - a0[k], c[k] - c0[k]), 1e-6);
+    EXPECT_NEAR(updates[3].item<double>(), norm_of(b[k] - b0[k], at::zeros({1})), 1e-6);
+    EXPECT_EQ(updates[0].item<float>() > 0, k != 1);
+  }
+}
+
+TEST(GroupRates, AreRelativeToTheOptimizersRate) {
+  TrainSpec train;
+  train.optimizer.lr = 1e-3;
+  EXPECT_EQ(group_factors(train), (GroupFactors{1, 1, 1, 1}));
+  train.group_lr.ttt = 5e-3;
+  train.group_lr.base = 0;
+  EXPECT_EQ(group_factors(train), (GroupFactors{0, 5, 1, 1}));
+  train.optimizer.lr = 0;
+  EXPECT_THROW(group_factors(train), Error);
+  train.group_lr = {};
+  EXPECT_EQ(group_factors(train), (GroupFactors{1, 1, 1, 1}));
+}
+
 // Masks are Philox at (position in the epoch's order, unit), whatever batch asks for it.
 TEST(Dropout, IsAFunctionOfPositionAndUnit) {
   const auto compute = make_cpu_compute();

@@ -12,6 +12,8 @@
 namespace tenfold {
 namespace {
 
+static_assert(cuda::kGroups == kParameterGroups);
+
 constexpr int kWarmUps = 2;  // cuBLAS makes its handles and workspaces outside the capture
 
 class CudaCompute final : public Compute {
@@ -79,6 +81,7 @@ class CudaCompute final : public Compute {
         list.moment1[i] = a.moment1[at].mutable_data_ptr<float>();
         list.moment2[i] = a.adam ? a.moment2[at].mutable_data_ptr<float>() : nullptr;
         list.size[i] = gradients[at].numel() / members;
+        list.group[i] = a.groups.empty() ? 0 : a.groups[at];
       }
       cuda::squares(list, members, first, partial.mutable_data_ptr<double>(), stream());
     }
@@ -88,9 +91,20 @@ class CudaCompute final : public Compute {
                          active.const_data_ptr<float>(), a.applied.mutable_data_ptr<float>(),
                          a.grad_norm.mutable_data_ptr<float>(), coefficients.mutable_data_ptr<float>(), a.adam,
                          stream());
-    for (const cuda::TensorList& list : lists)
-      cuda::update(list, members, rules, lr.const_data_ptr<float>(), coefficients.const_data_ptr<float>(), a.adam,
-                   stream());
+    // Zeros: a small tensor fills fewer places than there are.
+    at::Tensor changes;
+    if (a.group_update_norms.defined())
+      changes = at::zeros({tensors, members, cuda::kMostBlocks}, options.dtype(at::kDouble));
+    for (std::size_t i = 0; i < lists.size(); ++i)
+      cuda::update(lists[i], members, rules, lr.const_data_ptr<float>(), coefficients.const_data_ptr<float>(),
+                   a.rate_factors.defined() ? a.rate_factors.const_data_ptr<float>() : nullptr,
+                   static_cast<int>(i) * cuda::kMostTensors,
+                   changes.defined() ? changes.mutable_data_ptr<double>() : nullptr, a.adam, stream());
+    if (changes.defined())
+      cuda::group_norms(partial.const_data_ptr<double>(), changes.const_data_ptr<double>(),
+                        a.device_groups.const_data_ptr<std::int32_t>(), tensors, members,
+                        a.group_grad_norms.mutable_data_ptr<float>(), a.group_update_norms.mutable_data_ptr<float>(),
+                        stream());
   }
 
   void synchronise() const override { c10::cuda::getCurrentCUDAStream(device_.index()).synchronize(); }

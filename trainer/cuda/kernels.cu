@@ -77,32 +77,84 @@ __global__ void prepare_kernel(const double* partial, int tensors, std::int64_t 
   out[kCorrection2Root] = static_cast<float>(sqrt(correction2));
 }
 
+// Sum over the threads of a block, for its thread 0; in an order that is always the same.
+__device__ double block_sum(double value, double* sums) {
+  sums[threadIdx.x] = value;
+  __syncthreads();
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) sums[threadIdx.x] += sums[threadIdx.x + half];
+    __syncthreads();
+  }
+  return sums[0];
+}
+
+template <bool kWantsChanges>
 __global__ void update_kernel(TensorList tensors, const float* rules, const float* lr, const float* coefficients,
-                              bool adam) {
+                              const float* factors, int first_tensor, double* changes, bool adam) {
   const std::int64_t k = blockIdx.z;
   const float* c = coefficients + k * kCoefficients;
-  if (c[kActive] == 0) return;
-  const float* rule = rules + k * kRules;
-  const std::int64_t n = tensors.size[blockIdx.y];
-  const bool decoupled = rule[kDecoupled] != 0;
-  const float shrink = decoupled ? 1.0f - lr[k] * rule[kWeightDecay] : 1.0f;
-  const float coupled = decoupled ? 0.0f : rule[kWeightDecay];
-  for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < n;
-       i += std::int64_t{gridDim.x} * blockDim.x) {
-    const std::int64_t at = k * n + i;
-    float* parameter = tensors.parameter[blockIdx.y] + at;
-    float* m = tensors.moment1[blockIdx.y] + at;
-    const float g = tensors.gradient[blockIdx.y][at] * c[kScale] + coupled * *parameter;
-    if (adam) {
-      float* v = tensors.moment2[blockIdx.y] + at;
-      *m = rule[kBeta1] * *m + (1.0f - rule[kBeta1]) * g;
-      *v = rule[kBeta2] * *v + (1.0f - rule[kBeta2]) * g * g;
-      *parameter = *parameter * shrink - c[kStepSize] * *m / (sqrtf(*v) / c[kCorrection2Root] + rule[kEps]);
-    } else {
-      *m = rule[kMomentum] * *m + g;
-      const float direction = rule[kNesterov] != 0 ? g + rule[kMomentum] * *m : *m;
-      *parameter = *parameter * shrink - lr[k] * direction;
+  const bool active = c[kActive] != 0;
+  if (!kWantsChanges && !active) return;
+  double change = 0;
+  if (active) {
+    const float* rule = rules + k * kRules;
+    const std::int64_t n = tensors.size[blockIdx.y];
+    const float factor = factors == nullptr ? 1.0f : factors[k * kGroups + tensors.group[blockIdx.y]];
+    const float rate = lr[k] * factor, step_size = c[kStepSize] * factor;
+    const bool decoupled = rule[kDecoupled] != 0;
+    const float shrink = decoupled ? 1.0f - rate * rule[kWeightDecay] : 1.0f;
+    const float coupled = decoupled ? 0.0f : rule[kWeightDecay];
+    for (std::int64_t i = blockIdx.x * std::int64_t{blockDim.x} + threadIdx.x; i < n;
+         i += std::int64_t{gridDim.x} * blockDim.x) {
+      const std::int64_t at = k * n + i;
+      float* parameter = tensors.parameter[blockIdx.y] + at;
+      float* m = tensors.moment1[blockIdx.y] + at;
+      const float before = *parameter;
+      const float g = tensors.gradient[blockIdx.y][at] * c[kScale] + coupled * before;
+      float after;
+      if (adam) {
+        float* v = tensors.moment2[blockIdx.y] + at;
+        *m = rule[kBeta1] * *m + (1.0f - rule[kBeta1]) * g;
+        *v = rule[kBeta2] * *v + (1.0f - rule[kBeta2]) * g * g;
+        after = before * shrink - step_size * *m / (sqrtf(*v) / c[kCorrection2Root] + rule[kEps]);
+      } else {
+        *m = rule[kMomentum] * *m + g;
+        const float direction = rule[kNesterov] != 0 ? g + rule[kMomentum] * *m : *m;
+        after = before * shrink - rate * direction;
+      }
+      *parameter = after;
+      if (kWantsChanges) {
+        const double difference = static_cast<double>(after) - before;
+        change += difference * difference;
+      }
     }
+  }
+  if (kWantsChanges) {
+    __shared__ double sums[kThreads];
+    const double sum = block_sum(change, sums);
+    const std::int64_t row = (first_tensor + static_cast<std::int64_t>(blockIdx.y)) * gridDim.z + k;
+    if (threadIdx.x == 0) changes[row * kMostBlocks + blockIdx.x] = sum;
+  }
+}
+
+// One block for a member and group.
+__global__ void group_norms_kernel(const double* partial, const double* changes, const int* group, int tensors,
+                                   std::int64_t members, float* grad_norms, float* update_norms) {
+  __shared__ double sums[kThreads];
+  const std::int64_t k = blockIdx.x;
+  const int g = static_cast<int>(blockIdx.y);
+  double change = 0, squares = 0;
+  for (int i = 0; i < tensors; ++i) {
+    if (group[i] != g) continue;
+    const std::int64_t row = i * members + k;
+    squares += partial[row];
+    for (int block = static_cast<int>(threadIdx.x); block < kMostBlocks; block += kThreads)
+      change += changes[row * kMostBlocks + block];
+  }
+  const double sum = block_sum(change, sums);
+  if (threadIdx.x == 0) {
+    grad_norms[k * kGroups + g] = static_cast<float>(sqrt(squares));
+    update_norms[k * kGroups + g] = static_cast<float>(sqrt(sum));
   }
 }
 
@@ -131,12 +183,25 @@ void prepare_update(const double* partial, int tensors, std::int64_t members, co
 }
 
 void update(const TensorList& tensors, std::int64_t members, const float* rules, const float* lr,
-            const float* coefficients, bool adam, cudaStream_t stream) {
+            const float* coefficients, const float* factors, int first_tensor, double* changes, bool adam,
+            cudaStream_t stream) {
   std::int64_t largest = 1;
   for (int i = 0; i < tensors.count; ++i) largest = std::max(largest, tensors.size[i]);
-  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((largest + kThreads - 1) / kThreads, 256));
+  const auto blocks = static_cast<unsigned>(std::min<std::int64_t>((largest + kThreads - 1) / kThreads, kMostBlocks));
   const dim3 grid(blocks, static_cast<unsigned>(tensors.count), static_cast<unsigned>(members));
-  update_kernel<<<grid, kThreads, 0, stream>>>(tensors, rules, lr, coefficients, adam);
+  if (changes == nullptr)
+    update_kernel<false>
+        <<<grid, kThreads, 0, stream>>>(tensors, rules, lr, coefficients, factors, first_tensor, changes, adam);
+  else
+    update_kernel<true>
+        <<<grid, kThreads, 0, stream>>>(tensors, rules, lr, coefficients, factors, first_tensor, changes, adam);
+}
+
+void group_norms(const double* partial, const double* changes, const int* group, int tensors, std::int64_t members,
+                 float* grad_norms, float* update_norms, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(members), kGroups);
+  group_norms_kernel<<<grid, kThreads, 0, stream>>>(partial, changes, group, tensors, members, grad_norms,
+                                                    update_norms);
 }
 
 }  // namespace tenfold::cuda

@@ -9,6 +9,8 @@
 namespace tenfold::cuda {
 
 inline constexpr int kMostTensors = 64;  // in one launch
+inline constexpr int kGroups = 4;        // of parameters
+inline constexpr int kMostBlocks = 256;  // of one tensor and member in an update
 
 // Slices of tensors that are (K, size[i]) each.
 struct TensorList {
@@ -17,6 +19,7 @@ struct TensorList {
   float* moment1[kMostTensors];
   float* moment2[kMostTensors];
   std::int64_t size[kMostTensors];
+  int group[kMostTensors];
   int count;
 };
 
@@ -35,7 +38,14 @@ void prepare_update(const double* partial, int tensors, std::int64_t members, co
                     const float* active, float* applied, float* grad_norm, float* coefficients, bool adam,
                     cudaStream_t stream);
 
+// factors (K, kGroups): what lr is multiplied by for a tensor's group; null: 1. changes: null, or (tensors, K,
+// kMostBlocks), set to sums of squares of what changed, tensor i at first_tensor + i.
 void update(const TensorList& tensors, std::int64_t members, const float* rules, const float* lr,
-            const float* coefficients, bool adam, cudaStream_t stream);
+            const float* coefficients, const float* factors, int first_tensor, double* changes, bool adam,
+            cudaStream_t stream);
+
+// grad_norms, update_norms (K, kGroups) from partial and changes as above; group of each of the tensors, on the device.
+void group_norms(const double* partial, const double* changes, const int* group, int tensors, std::int64_t members,
+                 float* grad_norms, float* update_norms, cudaStream_t stream);
 
 }  // namespace tenfold::cuda
