@@ -28,6 +28,9 @@ struct InnerLoopSelection {
 // step at which nothing was recorded.
 std::vector<InnerLoopSubject> load_inner_loops(const std::filesystem::path& db, const InnerLoopSelection& selection);
 
+// Whether a trial, or its fit, recorded inner losses at this step.
+bool inner_losses_recorded(const std::filesystem::path& db, std::int64_t trial, std::int64_t step);
+
 // A saved model that can be run once more: where it is, and what it is made of.
 struct SavedModel {
   std::filesystem::path checkpoint;  // absolute

@@ -63,6 +63,13 @@ std::filesystem::path absolute_folder(const std::filesystem::path& db) {
 
 }  // namespace
 
+bool inner_losses_recorded(const std::filesystem::path& db, std::int64_t trial, std::int64_t step) {
+  Reader reader = Reader::open(db);
+  check_is_current(reader.connection(), "`tenfold diagnose`");
+  Statement select(reader.connection(), "SELECT 1 FROM inner_loss WHERE trial = ?1 AND step = ?2 LIMIT 1");
+  return select.bind(1, trial).bind(2, step).next();
+}
+
 SavedModel saved_model_of_trial(const std::filesystem::path& db, const std::string& name, std::int64_t trial,
                                 std::optional<std::int64_t> step) {
   Reader reader = Reader::open(db);

@@ -10,6 +10,7 @@
 
 #include "experiments/error.h"
 #include "experiments/experiment.h"
+#include "runner/commands/diagnose.h"
 #include "runner/commands/import.h"
 #include "runner/commands/plan.h"
 #include "runner/commands/query.h"
@@ -133,10 +134,11 @@ void add_report(CLI::App& app, Action& action) {
   CLI::App* command = add_command(app, "report", "Analyse an experiment from the store",
                                   "  tenfold report digits --kind ttt-loss\n"
                                   "  tenfold report digits --interval 5 --format markdown --out digits.md\n"
-                                  "  tenfold report batch32 --against batch64");
+                                  "  tenfold report batch32 --against batch64\n"
+                                  "  tenfold report brain --kind experiment");
   command->add_option("NAME", options->experiment, "The experiment")->required();
   command->add_option("--kind", options->kind, "Which analysis (default: ttt-loss)")
-      ->check(CLI::IsMember({"ttt-loss"}));
+      ->check(CLI::IsMember({"ttt-loss", "experiment"}));
   command->add_option("--against", options->against, "Compare with this configuration (its label) or experiment");
   command->add_option("--interval", options->interval, "Steps between two rows of a table (default: 10)")
       ->type_name("N")
@@ -145,6 +147,45 @@ void add_report(CLI::App& app, Action& action) {
   add_format(command, options->format, {"text", "markdown", "csv", "json"});
   command->add_option("--out", options->out_file, "Write to a file instead of standard output")->type_name("FILE");
   command->callback([options, &action] { action = [options] { return report_command(*options, std::cout); }; });
+}
+
+void add_diagnose(CLI::App& app, Action& action) {
+  auto options = std::make_shared<DiagnoseOptions>();
+  CLI::App* command = add_command(
+      app, "diagnose", "Say whether the inner loop of TTT layers learns, and what is wrong where it does not",
+      "  tenfold diagnose placement --out figures\n"
+      "  tenfold diagnose placement --trial 12\n"
+      "  tenfold diagnose placement --trial 12 --step 1000      an earlier checkpoint of it\n"
+      "  tenfold diagnose --checkpoint DIR --input speech.txt --out figures\n\n"
+      "Writes ttt_diagnostic_report.txt and the plots figure5_layerN.png and .svg. Exit code 1: the report is "
+      "written,\n"
+      "plots are missing.");
+  command->add_option("NAME", options->experiment, "The experiment, or experiment/label");
+  command->add_option("--trial", options->trial, "This trial (default: each configuration, averaged over its folds)")
+      ->type_name("ID");
+  command->add_option("--step", options->step, "What was recorded at this step, or the checkpoint kept of it")
+      ->type_name("N");
+  command
+      ->add_option("--checkpoint", options->checkpoint,
+                   "Run a saved model instead: a file of a store's checkpoints, "
+                   "or a published checkpoint's file or folder")
+      ->type_name("PATH");
+  command->add_option("--member", options->member, "Which member of a checkpoint file that holds several")
+      ->type_name("N");
+  command->add_option("--input", options->input, "The stream to run: text, tokens (.npy) or (T, features) (.npy, .npz)")
+      ->type_name("FILE");
+  command->add_option("--tokenizer", options->tokenizer, "A SentencePiece model for text (default: bytes)")
+      ->type_name("FILE");
+  command->add_option("--max-positions", options->max_positions, "Positions recorded of a saved model (default: 2048)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 10000000).description(""));
+  command->add_option("--device", options->device, "Where a saved model runs: cpu or cuda:N (default: cpu)");
+  command->add_option("--out", options->out, "Folder for the report and the plots (default: diagnosis-NAME)")
+      ->type_name("DIR");
+  add_db(command, options->db);
+  add_format(command, options->format, {"text", "markdown", "csv", "json"});
+  command->callback(
+      [options, &action] { action = [options] { return diagnose_command(*options, std::cout, std::cerr); }; });
 }
 
 void add_import(CLI::App& app, Action& action) {
@@ -291,6 +332,7 @@ int run_command_line(int argc, char** argv) {
   add_status(app, action);
   add_query(app, action);
   add_report(app, action);
+  add_diagnose(app, action);
   add_import(app, action);
   add_schema(app, action);
   add_doctor(app, action);

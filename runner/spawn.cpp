@@ -95,6 +95,7 @@ ChildProcess spawn_session(const SpawnRequest& request) {
   arguments.insert(arguments.begin(), request.program.string());
   std::vector<std::string> environment = request.environment;
   pid_t pid = -1;
+  if (!request.folder.empty()) posix_spawn_file_actions_addchdir_np(&settings.actions, request.folder.c_str());
   const int error = posix_spawn(&pid, request.program.c_str(), &settings.actions, &settings.attributes,
                                 c_strings(arguments).data(), c_strings(environment).data());
   if (error != 0) cannot_start(request.program, error);

@@ -6,10 +6,10 @@
 #include <string_view>
 #include <vector>
 
-// `tenfold-trainer --diagnose JOB.json`: one process that runs one stream through a saved model, records what its inner
-// loops did and ends. `tenfold diagnose` writes the job file, waits, and reads the result file. The process exits with
-// the code of its Error's kind and says the Error's words on its standard error ("tenfold-trainer: KIND: words"); a
-// result file is written aside and renamed, so that it is whole or not there.
+// `tenfold-trainer --diagnose JOB.json --parent-pid PID`: one process that runs one stream through a saved model,
+// records what its inner loops did and ends. `tenfold diagnose` writes the job file, waits, and reads the result file.
+// The process exits with the code of its Error's kind and says the Error's words on its standard error
+// ("tenfold-trainer: KIND: words"); a result file is written aside and renamed, so that it is whole or not there.
 namespace tenfold {
 
 struct DiagnoseJob {
