@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "experiments/error.h"
+#include "trainer/transformer_layout.h"
+#include "trainer/ttt_lm_layout.h"
 
 namespace tenfold {
 namespace {

@@ -11,9 +11,6 @@ namespace tenfold {
 // Throws Error(config) where the model cannot be made.
 ModelLayout language_layout(const ModelSpec& spec, int vocabulary);
 
-ModelLayout ttt_lm_layout(const ModelSpec& spec, int vocabulary);
-ModelLayout transformer_lm_layout(const ModelSpec& spec, int vocabulary);  // transformer_layout.h
-
 // Which of `count` layers a placement (model.ttt.layers) means, ascending: none; all; early, middle, late (a third
 // each); every:N (layers N-1, 2N-1, ...); first:N; last:N; indices, negative from the end. A list is the union. Throws
 // Error(config).

@@ -5,7 +5,7 @@
 
 #include "trainer/model_layout.h"
 
-// Parameters of transformer_lm (transformer_lm_layout, language_layout.h), with the names and shapes of published Llama
+// Parameters of transformer_lm, with the names and shapes of published Llama
 // checkpoints: linear weights are [out, in].
 //
 //   model.embed_tokens.weight [V, D]
@@ -29,6 +29,9 @@
 // biases 0; lora_A Kaiming, lora_B 0; gate_alpha is gate_init. Embedding and block i belong to layers 0 and i, the last
 // norm and lm_head to the layer after the last block.
 namespace tenfold {
+
+// Throws Error(config) where the model cannot be made.
+ModelLayout transformer_lm_layout(const ModelSpec& spec, int vocabulary);
 
 std::int64_t feed_forward_width(const ModelSpec& spec);  // model.feed_forward with its 0 resolved
 int inner_depth(const TttLayerSpec& spec);               // layers of the inner model

@@ -6,7 +6,6 @@
 
 #include "experiments/error.h"
 #include "trainer/language_layers.h"
-#include "trainer/language_layout.h"
 #include "trainer/transformer_layout.h"
 
 namespace tenfold {
