@@ -144,6 +144,7 @@ class MatTrials {
     const MatArray& all = targets_.whole();
     if (static_cast<std::int64_t>(all.values.size()) == trials_ && trials_ > 1)
       return {all.values[static_cast<std::size_t>(i)]};
+    if (trials_ == 1) return all.values;
     if (all.shape.size() != 2 || all.shape[1] != trials_)
       file_.fail(targets_.place(i), "is not told: an array of labels needs a value a trial, or (steps, trials)");
     const auto rows = static_cast<std::ptrdiff_t>(all.shape[0]);
