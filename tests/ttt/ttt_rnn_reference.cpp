@@ -194,10 +194,12 @@ Example make_example(const TttRnnOptions& options, bool masked, std::int64_t mem
     e.leaves.push_back(normal(shape, ++site, scale).add_(shift).requires_grad_(true));
   };
   const std::int64_t width = options.two_layers ? 4 * units : units;
+  // Without a norm behind it the inner loss has no bound, and large weights or steps diverge.
+  const double scale = options.decoder_ln ? 0.5 : 0.25;
   leaf("x", {batch, steps, features}, 1);
-  leaf("phi", {features + units, units}, 0.5);
+  leaf("phi", {features + units, units}, scale);
   leaf("phi bias", {units}, 0.3);
-  leaf("psi", {features + units, units}, 0.5);
+  leaf("psi", {features + units, units}, scale);
   leaf("psi bias", {units}, 0.3);
   leaf("encoder 0", {units, width}, 0.5);
   leaf("encoder 0 bias", {width}, 0.3);
@@ -205,9 +207,9 @@ Example make_example(const TttRnnOptions& options, bool masked, std::int64_t mem
     leaf("encoder 1", {width, units}, 0.3);
     leaf("encoder 1 bias", {units}, 0.3);
   }
-  leaf("g", {units, units}, 0.5);
+  leaf("g", {units, units}, scale);
   leaf("g bias", {units}, 0.3);
-  leaf("h", {units, units}, 0.5);
+  leaf("h", {units, units}, scale);
   leaf("h bias", {units}, 0.3);
   if (options.decoder_ln) {
     leaf("ln weight", {units}, 0.2, 1);
@@ -215,7 +217,6 @@ Example make_example(const TttRnnOptions& options, bool masked, std::int64_t mem
   }
   leaf("initial state", {1, units}, 0.5);
   e.x = e.leaves.front();
-  // Without a norm behind it the inner loss has no bound: large steps diverge.
   e.base_lr =
       at::tensor({0.3, 0.1, 0.2, 0.05, 0.4}, at::kDouble).narrow(0, 0, members).mul(options.decoder_ln ? 1 : 0.05);
   e.upstream = normal({members, batch, steps, units}, 99, 1);
