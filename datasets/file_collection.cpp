@@ -13,7 +13,7 @@
 namespace tenfold {
 namespace {
 
-using Visit = std::function<void(const std::string&, std::span<const std::byte>)>;
+using Visit = std::function<void(const FoundFile&)>;
 
 [[noreturn]] void fail(const std::string& where, const std::string& what) {
   throw Error(ErrorKind::data, where + ": " + what);
@@ -44,7 +44,7 @@ void visit_folder(const std::filesystem::path& folder, std::span<const std::stri
     if (at->is_directory(ignored) || !wanted(name, endings)) continue;
     const MappedFile mapped = map_file(at->path());
     if (mapped.bytes.size() > limits.file_bytes) too_large(at->path().string(), limits.file_bytes);
-    visit(name, mapped.bytes);
+    visit({name, at->path().string(), mapped.bytes});
   }
   if (error) fail(folder.string(), "cannot be listed: " + error.message());
 }
@@ -124,7 +124,7 @@ void visit_archive(const std::filesystem::path& path, std::span<const std::strin
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr)
       fail(where, "is a link or a device, not a file; pack the archive with tar --dereference --hard-dereference");
     if (archive_entry_size(entry) > static_cast<la_int64_t>(limits.file_bytes)) too_large(where, limits.file_bytes);
-    visit(name, reader.read(where, limits.file_bytes));
+    visit({name, where, reader.read(where, limits.file_bytes)});
   }
 }
 

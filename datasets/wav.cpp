@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <limits>
 
 #include "datasets/file_collection.h"
 #include "datasets/label_table.h"
@@ -9,6 +8,7 @@
 #include "datasets/memory_need.h"
 #include "datasets/name_pattern.h"
 #include "datasets/recording.h"
+#include "datasets/sequence_values.h"
 #include "experiments/error.h"
 
 namespace tenfold {
@@ -19,7 +19,7 @@ constexpr std::array<std::string_view, 2> kEndings = {".wav", ".flac"};
 struct Spoken {
   std::string name;  // in the folder or archive
   NamePattern::Match said;
-  std::vector<float> rows;  // (steps, mels)
+  std::vector<float> rows;  // (steps, features)
 };
 
 std::string_view stem_of(std::string_view name) {
@@ -28,21 +28,27 @@ std::string_view stem_of(std::string_view name) {
 }
 
 std::vector<Spoken> read_all(const DatasetSpec& spec, const NamePattern& pattern, const LogMel& log_mel) {
-  const std::int64_t max_steps = spec.max_length > 0 ? spec.max_length : std::numeric_limits<std::int64_t>::max();
+  const ColumnSelection bands(spec.feature_ranges, spec.mels, "dataset.mels");
   std::vector<Spoken> recordings;
   std::uint64_t bytes_needed = 0;
-  for_each_file(spec.path, kEndings, [&](const std::string& name, std::span<const std::byte> bytes) {
-    const std::string where = spec.path + ": " + name;
-    auto said = pattern.match(stem_of(name));
+  for_each_file(spec.path, kEndings, [&](const FoundFile& file) {
+    auto said = pattern.match(stem_of(file.name));
     if (!said)
-      throw Error(ErrorKind::data, where + ": the name does not match dataset.file_pattern '" + spec.file_pattern +
+      throw Error(ErrorKind::data, file.place + ": the name does not match dataset.file_pattern '" + spec.file_pattern +
                                        "'; change the pattern, or take the file out");
-    Spoken spoken{name, std::move(*said), {}};
-    const std::vector<float> samples = read_recording(bytes, spec.sample_rate, where);
-    const std::int64_t steps = std::min(log_mel.frames(static_cast<std::int64_t>(samples.size())), max_steps);
-    bytes_needed += static_cast<std::uint64_t>(steps) * static_cast<std::uint64_t>(spec.mels) * sizeof(float);
+    Spoken spoken{file.name, std::move(*said), {}};
+    const std::vector<float> samples = read_recording(file.bytes, spec.sample_rate, file.place);
+    const std::int64_t steps = kept_steps(spec, log_mel.frames(static_cast<std::int64_t>(samples.size())));
+    const auto values = static_cast<std::size_t>(steps * bands.count());
+    bytes_needed += values * sizeof(float);
     require_memory(2 * bytes_needed, spec.path);  // once by file, once all in order
-    log_mel.append(samples, max_steps, spoken.rows);
+    log_mel.append(samples, steps, spoken.rows);
+    if (!bands.all()) {
+      std::vector<float> chosen(values);
+      bands.gather(spoken.rows, chosen);
+      spoken.rows = std::move(chosen);
+    }
+    transform_values(spoken.rows, spec.transform);
     recordings.push_back(std::move(spoken));
   });
   return recordings;
@@ -75,7 +81,8 @@ Dataset::Parts load_wav(const DatasetSpec& spec) {
   Dataset::Parts parts;
   parts.kind = SampleKind::sequence;
   parts.label_kind = LabelKind::sample;
-  parts.sample_shape = {spec.mels};
+  const std::int64_t features = ColumnSelection(spec.feature_ranges, spec.mels, "dataset.mels").count();
+  parts.sample_shape = {features};
   parts.class_names = number(recordings, &NamePattern::Match::label, parts.labels);
   require_classes(parts.class_names.size(), static_cast<std::int64_t>(recordings.size()), spec.path);
   if (pattern.has_group()) parts.group_names = number(recordings, &NamePattern::Match::group, parts.groups);
@@ -84,7 +91,7 @@ Dataset::Parts load_wav(const DatasetSpec& spec) {
   parts.samples.reserve(values);
   std::int64_t start = 0;
   for (Spoken& spoken : recordings) {
-    const auto steps = static_cast<std::int64_t>(spoken.rows.size()) / spec.mels;
+    const auto steps = static_cast<std::int64_t>(spoken.rows.size()) / features;
     parts.starts.push_back(start);
     parts.lengths.push_back(steps);
     start += steps;
