@@ -5,8 +5,7 @@
 
 #include "trainer/model_layout.h"
 
-// Parameters of transformer_lm, with the names and shapes of published Llama
-// checkpoints: linear weights are [out, in].
+// Parameters of transformer_lm, with the names and shapes of published Llama checkpoints: linear weights are [out, in].
 //
 //   model.embed_tokens.weight [V, D]
 //   model.layers.<i>.input_layernorm.weight [D]

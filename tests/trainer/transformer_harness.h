@@ -17,8 +17,11 @@
 // Small transformers with parameters far from their initial values, and what every model must keep.
 namespace tenfold::testing {
 
-// Before the first matrix product: it settles how MKL computes (compute_cpu.cpp).
-[[maybe_unused]] inline const std::unique_ptr<Compute> cpu_settled = make_cpu_compute();
+// Before the first matrix product: it settles how MKL computes (compute_cpu.cpp). One thread, as trainers have.
+[[maybe_unused]] inline const std::unique_ptr<Compute> cpu_settled = [] {
+  at::set_num_threads(1);
+  return make_cpu_compute();
+}();
 
 inline constexpr std::int64_t kVocabulary = 11;
 
