@@ -66,7 +66,8 @@ std::string script_text(const std::string& name, const std::string& title) {
   text << "# Figure 5 of " << printable(title) << ", drawn by: gnuplot " << name << ".gnuplot\n"
        << R"(set datafile separator ','
 set datafile missing ''
-set key outside top horizontal left noenhanced
+set key outside top center horizontal Left reverse samplen 2 noenhanced
+set tmargin 4
 set grid ytics lc rgb '#dddddd'
 set border 3
 set tics nomirror out

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <ostream>
 
+#include "db/report_experiment.h"
 #include "db/report_ttt_loss.h"
 #include "experiments/error.h"
 
@@ -38,8 +39,12 @@ void write_file(const std::filesystem::path& file, const std::string& text) {
 }  // namespace
 
 int report_command(const ReportOptions& options, std::ostream& out) {
+  if (options.kind == "experiment" && options.against)
+    throw Error(ErrorKind::config, "report: --against compares losses; --kind experiment takes none");
   const std::string text =
-      ttt_loss_report(options.db, options.experiment, options.against, options.interval, options.format);
+      options.kind == "experiment"
+          ? experiment_report(options.db, options.experiment, options.format)
+          : ttt_loss_report(options.db, options.experiment, options.against, options.interval, options.format);
   if (options.out_file.empty()) {
     out << text;
   } else {

@@ -10,7 +10,7 @@ namespace tenfold {
 struct ReportOptions {
   std::filesystem::path db = "tenfold.db";
   std::string experiment;
-  std::string kind = "ttt-loss";
+  std::string kind = "ttt-loss";  // ttt-loss experiment
   std::optional<std::string> against;  // a configuration's label, or another experiment
   int interval = 10;                   // adaptation steps between the rows of the tables
   std::string format = "text";         // text markdown csv json
