@@ -233,6 +233,21 @@ TEST(PlacedTtt, PaddingChangesNothing) {
   }
 }
 
+// Inner models learn by formulas, not by autograd: switching that off changes nothing.
+TEST(PlacedTtt, LearnsWithAutogradSwitchedOff) {
+  const auto model = small_model(with_ttt("mlp"));
+  ModelState state = random_state(*model, 1, at::kFloat);
+  const Batch batch = batch_of(tokens_of(1, 2, 11, 2));
+  for (at::Tensor& parameter : state.parameters) parameter.requires_grad_(true);
+  const at::Tensor with = model->forward(state, batch, {});
+  ASSERT_TRUE(with.requires_grad());
+  ForwardMode still;
+  still.base_lr = at::zeros({1});
+  at::NoGradGuard no_grad;
+  EXPECT_TRUE(at::equal(model->forward(state, batch, {}), with));
+  EXPECT_FALSE(at::equal(model->forward(state, batch, still), with));
+}
+
 TEST(PlacedTtt, TakesAnInnerRateOfEachMember) {
   ModelSpec spec = with_ttt("linear");
   const auto model = small_model(spec);
