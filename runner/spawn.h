@@ -17,7 +17,7 @@ struct SpawnRequest {
   std::vector<std::string> environment;  // NAME=value
   std::filesystem::path log;
   int passed = -1;
-  std::filesystem::path folder;  // its working folder; empty: ours
+  std::filesystem::path folder{};  // its working folder; empty: ours
 };
 
 // For trainers: may be called from any rank, also between MPI calls. The child dies with us only because it asks the

@@ -8,6 +8,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "experiments/metric.h"
 #include "experiments/plan.h"
@@ -15,6 +16,7 @@
 #include "trainer/fit_batches.h"
 #include "trainer/fit_checkpoint.h"
 #include "trainer/fit_member.h"
+#include "trainer/gates.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/predictions.h"
@@ -42,6 +44,7 @@ class FitArray {
   void fill_tables(std::int64_t steps);
   std::int64_t replay_block(std::int64_t steps);
   void report_block(std::int64_t steps, double wall_s);
+  void report_groups(std::int64_t k, std::int64_t rows);
   using Selection = std::function<bool(const FitMember&)>;
   void evaluate(Phase phase, const Selection& due);
   void evaluate_validation();
@@ -68,8 +71,9 @@ class FitArray {
   DropoutMasks masks_;
   StackedOptimizer optimizer_;
   StepCounter counter_;
-  at::Tensor base_lr_;                                    // (K) of the inner loop, where there is one
-  at::Tensor metrics_;                                    // (T, K, kMetricColumns)
+  at::Tensor base_lr_;      // (K) of the inner loop, where there is one
+  at::Tensor group_norms_;  // (T, K, 2 groups): of gradients, of changes; undefined where all is one group
+  at::Tensor metrics_;      // (T, K, kMetricColumns)
   std::map<std::int64_t, std::function<void()>> replay_;  // a step, by padded length
   std::int64_t step_ = 0;                                 // updates done
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -90,7 +94,7 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       masks_(compute_,
              dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
       optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members),
-                 chosen(state_.parameters, trained_)),
+                 chosen(state_.parameters, trained_), optimizer_groups(members, model_->layout(), trained_)),
       counter_(compute_.make_counter()),
       clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
   base_lr_ = inner_rates(members, one_lane_each(members.size()), compute_.device());
@@ -107,6 +111,8 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
   }
   metrics_ =
       at::zeros({kStepBlock, this->members(), kMetricColumns}, at::TensorOptions(at::kFloat).device(compute_.device()));
+  if (optimizer_.group_grad_norms().defined())
+    group_norms_ = at::zeros({kStepBlock, this->members(), 2 * kParameterGroups}, metrics_.options());
   if (keeps_best_) {
     for (const at::Tensor& parameter : state_.parameters) best_parameters_.push_back(parameter.detach().clone());
     for (const at::Tensor& buffer : state_.buffers) best_buffers_.push_back(buffer.clone());
@@ -137,6 +143,9 @@ void FitArray::compute_step(std::int64_t length) {
   const at::Tensor norm =
       optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
   compute_.store(metrics_, counter_, at::stack({loss.loss, norm}, -1));
+  if (group_norms_.defined())
+    compute_.store(group_norms_, counter_,
+                   at::cat({optimizer_.group_grad_norms(), optimizer_.group_update_norms()}, -1));
 }
 
 // Steps until the next one that the host must look at.
@@ -216,11 +225,29 @@ void FitArray::report_block(std::int64_t steps, double wall_s) {
     losses += rows.back().loss;
     reporting += 1;
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const TrainStepRow>(rows));
+    report_groups(k, static_cast<std::int64_t>(rows.size()));
   }
   progress_.step = step_ + steps;
   progress_.total = losses / static_cast<double>(reporting);
   progress_.updates_per_s = wall_s > 0 ? static_cast<double>(updates) / wall_s : 0;
   context_.reporter.progress(progress_);
+}
+
+// Of the first `count` steps of a block: norms by group, where a model has several.
+void FitArray::report_groups(std::int64_t k, std::int64_t count) {
+  if (!group_norms_.defined()) return;
+  const at::Tensor host = group_norms_.narrow(0, 0, count).cpu();
+  std::set<ParameterGroup> groups;
+  for (const std::size_t i : trained_) groups.insert(model_->layout().parameters[i].group);
+  std::vector<GroupStepRow> rows;
+  for (std::int64_t t = 0; t < count; ++t) {
+    const float* norms = host.const_data_ptr<float>() + (t * members() + k) * 2 * kParameterGroups;
+    for (const ParameterGroup group : groups) {
+      const auto g = static_cast<std::int32_t>(group);
+      rows.push_back({step_ + t + 1, norms[g], norms[kParameterGroups + g], g, 0});
+    }
+  }
+  context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const GroupStepRow>(rows));
 }
 
 // Metrics on the training or the validation part of those that are due.
@@ -255,6 +282,8 @@ void FitArray::evaluate(Phase phase, const Selection& due) {
     const auto metrics = metrics_of(predictions[index], labels_of(host, rows[index]), host, training_metrics(),
                                     /*held_out_class=*/-1, phase, fit.updates_done(step_));
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
+    const auto gates = gate_rows(model_->layout(), state_, k, fit.updates_done(step_));
+    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const GateRow>(gates));
     if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
   }
 }

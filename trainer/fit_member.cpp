@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "trainer/published_checkpoint.h"
+
 namespace tenfold {
 
 std::vector<std::int32_t> one_lane_each(std::size_t members) {
@@ -12,8 +14,11 @@ std::vector<std::int32_t> one_lane_each(std::size_t members) {
 
 ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device) {
   std::vector<ModelState> states;
-  for (const ArrayMember& member : members)
+  for (const ArrayMember& member : members) {
     states.push_back(initial_state(layout, member.spec.seed, member.job.repeat, member.job.fold));
+    if (const std::string& checkpoint = member.spec.model.checkpoint; !checkpoint.empty())
+      load_published_parameters(checkpoint, layout, states.back());
+  }
   ModelState state = stack_states(states, device);
   return state;
 }
@@ -23,6 +28,25 @@ std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members) {
   for (const ArrayMember& member : members)
     rules.push_back(update_rule(member.spec.train.optimizer, member.spec.train.clip_norm.value_or(0)));
   return rules;
+}
+
+OptimizerGroups optimizer_groups(const std::vector<ArrayMember>& members, const ModelLayout& layout,
+                                 const std::vector<std::size_t>& trained) {
+  OptimizerGroups groups;
+  bool told_apart = false, rates = false;
+  for (const std::size_t i : trained) {
+    groups.of.push_back(layout.parameters[i].group);
+    told_apart |= groups.of.back() != groups.of.front();
+  }
+  for (const ArrayMember& member : members) {
+    const GroupRatesSpec& given = member.spec.train.group_lr;
+    rates |= given.ttt || given.gate || given.lora || given.base;
+    groups.factors.push_back(group_factors(member.spec.train));
+  }
+  if (!told_apart && !rates) return {};
+  if (!rates) groups.factors.clear();
+  groups.norms = told_apart;
+  return groups;
 }
 
 std::vector<std::size_t> trained_parameters(const ModelLayout& layout, const TrainSpec& train) {

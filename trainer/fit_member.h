@@ -47,6 +47,9 @@ struct FitMember {
 std::vector<std::int32_t> one_lane_each(std::size_t members);  // 0, 1, 2, ...
 ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device);
 std::vector<UpdateRule> rules_of(const std::vector<ArrayMember>& members);
+// Groups of the trained parameters and their rates; nothing where all are of one group at one rate.
+OptimizerGroups optimizer_groups(const std::vector<ArrayMember>& members, const ModelLayout& layout,
+                                 const std::vector<std::size_t>& trained);
 // Places of the parameters that train.parameters selects; nothing for `none`.
 std::vector<std::size_t> trained_parameters(const ModelLayout& layout, const TrainSpec& train);
 

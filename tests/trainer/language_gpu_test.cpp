@@ -1,5 +1,6 @@
 // Transformers and groups of parameters on a GPU against the CPU.
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include "tests/trainer/gpu.h"
 #include "tests/trainer/transformer_harness.h"

@@ -35,7 +35,9 @@ class CudaCompute final : public Compute {
     synchronise();
     auto graph = std::make_shared<at::cuda::CUDAGraph>();
     // Thread-local: autograd's own thread and other threads of this process go on calling CUDA while we capture.
-    graph->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    // One pool of memory for all graphs: they are replayed one after another, and what outlives a replay was made
+    // before.
+    graph->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
     body();
     counter.device.add_(1);
     graph->capture_end();
@@ -117,6 +119,7 @@ class CudaCompute final : public Compute {
   }
 
  private:
+  const at::cuda::MempoolId_t pool_ = at::cuda::graph_pool_handle();
   cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(device_.index()).stream(); }
   at::Device device_;
 };
