@@ -165,6 +165,14 @@ std::string render_csv(const ReportDocument& document) {
         out += '\n';
       }
     }
+  bool header = false;
+  for (const ReportSection& section : document.sections)
+    for (const ReportFinding& finding : section.findings) {
+      if (!header) out.append(out.empty() ? "" : "\n").append("# findings\nsection,statement,detail,yaml\n");
+      header = true;
+      out += csv_cell(section.heading) + "," + csv_cell(finding.statement) + "," + csv_cell(finding.detail) + "," +
+             csv_cell(finding.yaml) + "\n";
+    }
   return out;
 }
 

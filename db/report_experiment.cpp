@@ -174,10 +174,8 @@ ReportSection insights_section(const All& all) {
 
 ReportSection recommendations_section(const All& all) {
   ReportSection section{"10. Recommendations", {}, {}, {}};
-  ReportTable table{"recommendations", "", "", {"configuration", "condition and what was measured"}, {}};
   for (const MeasuredConfiguration& measured : all)
     for (ReportFinding& finding : recommendations(measured)) {
-      table.rows.push_back({label_of(measured), finding.statement});
       finding.statement = label_of(measured) + ": " + finding.statement;
       section.findings.push_back(std::move(finding));
     }
