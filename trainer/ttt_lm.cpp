@@ -8,6 +8,7 @@
 #include "trainer/language_layers.h"
 #include "trainer/transformer_layout.h"
 #include "trainer/ttt_lm_layout.h"
+#include "ttt/smooth.h"
 
 namespace tenfold {
 namespace {
@@ -200,7 +201,7 @@ at::Tensor TttLm::ttt(const ModelState& state, int index, const at::Tensor& x, c
 
   at::Tensor y = layers::layer_norm(layers::join_heads(learned.output), parameters[block.post_norm_weight],
                                     parameters[block.post_norm_bias], kNormEps);
-  if (block.output_gate) y = at::gelu(layers::project(x, parameters[*block.output_gate]), "tanh") * y;
+  if (block.output_gate) y = inner::gelu(layers::project(x, parameters[*block.output_gate])) * y;
   return layers::project(y, parameters[block.o]);
 }
 

@@ -2,10 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "ttt/smooth.h"
+
 namespace tenfold::inner {
 namespace {
-
-at::Tensor smooth(const at::Tensor& x) { return at::gelu(x, "tanh"); }
 
 // Gradient at Z of 1/2 sum (norm(Z) - Y)^2 : d = pull + scale * xhat taken back through the layer norm, which is
 // [ f d - sum d - xhat sum(d xhat) ] / (f std).
@@ -45,12 +45,11 @@ KeyPass learn_keys(const at::Tensor& k, const at::Tensor& pull, const at::Tensor
   std::vector<at::Tensor> z;
   for (std::size_t i = 0; i < layers; ++i) {
     z.push_back(at::baddbmm(fast.biases[i], pass.inputs[i], fast.weights[i]));
-    if (i + 1 < layers) pass.inputs.push_back(smooth(z[i]));
+    if (i + 1 < layers) pass.inputs.push_back(inner::gelu(z[i]));
   }
   pass.gradients.back() = loss_gradient(z.back(), pull, weight_scale, rules.eps);
   for (std::size_t i = layers - 1; i-- > 0;)
-    pass.gradients[i] =
-        at::gelu_backward(at::bmm(pass.gradients[i + 1], fast.weights[i + 1].transpose(1, 2)), z[i], "tanh");
+    pass.gradients[i] = inner::gelu_backward(at::bmm(pass.gradients[i + 1], fast.weights[i + 1].transpose(1, 2)), z[i]);
   if (rules.clip_norm) clip(pass, *rules.clip_norm);
   return pass;
 }
@@ -81,7 +80,7 @@ at::Tensor answer_queries(const MiniBatch& batch, const at::Tensor& row, const F
                           const FastWeights& sums, const KeyPass& pass) {
   at::Tensor u = batch.q, z;
   for (std::size_t i = 0; i < fast.weights.size(); ++i) {
-    if (i > 0) u = smooth(z);
+    if (i > 0) u = inner::gelu(z);
     // The one beside u x^T is the bias' input.
     const at::Tensor attention =
         i == 0 ? batch.attention
@@ -110,7 +109,8 @@ FastWeights moved(const FastWeights& fast, const FastWeights& sums, const at::Te
 
 at::Tensor predict(const FastWeights& fast, const at::Tensor& x) {
   at::Tensor z = at::baddbmm(fast.biases[0], x, fast.weights[0]);
-  for (std::size_t i = 1; i < fast.weights.size(); ++i) z = at::baddbmm(fast.biases[i], smooth(z), fast.weights[i]);
+  for (std::size_t i = 1; i < fast.weights.size(); ++i)
+    z = at::baddbmm(fast.biases[i], inner::gelu(z), fast.weights[i]);
   return z;
 }
 

@@ -1,33 +1,12 @@
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 
 #include "ttt/inner_loop.h"
 #include "ttt/per_stream.h"
+#include "ttt/smooth.h"
 
 namespace tenfold {
-namespace {
-
-// The logistic function from an exponential and exact arithmetic. The library's rounds the last few values of a tensor
-// otherwise than the others on a CPU, so that a member's bits would depend on its place in the array.
-class Logistic : public torch::autograd::Function<Logistic> {
- public:
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x) {
-    const at::Tensor y = x.neg().exp_().add_(1).reciprocal_();
-    context->save_for_backward({y});
-    return y;
-  }
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
-                                                 const torch::autograd::variable_list& outputs) {
-    const at::Tensor y = context->get_saved_variables()[0];
-    return {outputs[0] * y * (1 - y)};
-  }
-};
-
-at::Tensor logistic(const at::Tensor& x) { return x.is_cpu() ? Logistic::apply(x) : at::sigmoid(x); }
-
-}  // namespace
 
 at::Tensor token_rates(const at::Tensor& x, const at::Tensor& theta, const at::Tensor& bias, const at::Tensor& base_lr,
                        double divisor) {
@@ -35,7 +14,7 @@ at::Tensor token_rates(const at::Tensor& x, const at::Tensor& theta, const at::T
   // (K, B T, H): one product for all heads.
   const at::Tensor logits = at::baddbmm(bias.transpose(1, 2), x.flatten(1, 2), theta.squeeze(2).transpose(1, 2));
   const at::Tensor scale = (base_lr / divisor).view({members, 1, 1, 1});
-  return logistic(logits).view({members, streams, tokens, heads}).transpose(2, 3) * scale;
+  return inner::logistic(logits).view({members, streams, tokens, heads}).transpose(2, 3) * scale;
 }
 
 at::Tensor row_coefficients(const at::Tensor& delta) {

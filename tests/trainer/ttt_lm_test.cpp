@@ -2,6 +2,7 @@
 #include "trainer/ttt_lm.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -13,12 +14,16 @@
 #include "experiments/error.h"
 #include "tests/trainer/tensors.h"
 #include "tests/ttt/golden_tensors.h"
-#include "trainer/published_checkpoint.h"
+#include "trainer/compute.h"
 #include "trainer/ttt_lm_layout.h"
 #include "ttt/inner_loss.h"
 
 namespace tenfold::testing {
 namespace {
+
+// Tiny tensors: threads would do nothing but wait for one another, and bits are promised for one.
+[[maybe_unused]] const bool one_thread = (at::set_num_threads(1), true);
+[[maybe_unused]] const std::unique_ptr<Compute> cpu = make_cpu_compute();
 
 ModelSpec small_spec(const std::string& kind = "mlp") {
   ModelSpec spec;

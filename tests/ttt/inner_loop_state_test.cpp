@@ -1,5 +1,6 @@
 // The rules of the inner loop's state: what is a parameter, what is a stream's own, and that pieces do not matter.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -12,6 +13,9 @@
 
 namespace tenfold::testing {
 namespace {
+
+// Tiny tensors: threads would do nothing but wait for one another.
+[[maybe_unused]] const bool one_thread = (at::set_num_threads(1), true);
 
 struct Streamed {
   at::Tensor output;

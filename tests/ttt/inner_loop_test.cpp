@@ -3,6 +3,7 @@
 #include "ttt/inner_loop.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -14,6 +15,9 @@
 
 namespace tenfold::testing {
 namespace {
+
+// Tiny tensors: threads would do nothing but wait for one another.
+[[maybe_unused]] const bool one_thread = (at::set_num_threads(1), true);
 
 using torch::autograd::grad;
 
