@@ -1,8 +1,14 @@
 #include "datasets/npy_array.h"
 
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
 #include "datasets/file_content.h"
 #include "datasets/label_table.h"
 #include "datasets/loaders.h"
+#include "datasets/sample_store.h"
+#include "datasets/sequence_values.h"
 #include "datasets/zip_archive.h"
 #include "experiments/error.h"
 
@@ -45,6 +51,87 @@ struct NpzArray {
   RawArray array;
 };
 
+// (N + 1) first rows of sequences; the last is the number of rows.
+std::vector<std::int64_t> row_offsets(const RawArray& array, std::int64_t rows) {
+  if (array.shape.size() != 1 || array.shape[0] < 2)
+    throw Error(ErrorKind::data,
+                array.name + ": the first rows of N sequences and the number of rows are needed: (N + 1)");
+  std::vector<std::int64_t> offsets;
+  for (const double value : to_numbers(array)) {
+    const bool sound = value == std::floor(value) && value >= 0 && value <= static_cast<double>(rows) &&
+                       (offsets.empty() ? value == 0 : value > static_cast<double>(offsets.back()));
+    if (!sound)
+      throw Error(ErrorKind::data, array.name + ": entry " + std::to_string(offsets.size()) +
+                                       " (from 0) is out of order; first rows rise from 0 to the " +
+                                       std::to_string(rows) + " rows that there are, and no sequence is empty");
+    offsets.push_back(static_cast<std::int64_t>(value));
+  }
+  if (offsets.back() != rows)
+    throw Error(ErrorKind::data,
+                array.name + ": ends at row " + std::to_string(offsets.back()) + " of " + std::to_string(rows));
+  return offsets;
+}
+
+// One label a sequence, or one a step, where -1 says that there is none.
+void put_labels(const RawArray& labels, const std::vector<std::int64_t>& offsets, Dataset::Parts& parts) {
+  const auto sequences = static_cast<std::int64_t>(offsets.size()) - 1;
+  const bool by_step = labels.shape.empty() || labels.shape[0] != sequences;
+  NamedCodes codes = to_codes(labels, by_step ? offsets.back() : sequences);
+  if (!by_step) {
+    require_classes(codes.names.size(), sequences, labels.name);
+    parts.label_kind = LabelKind::sample;
+    parts.labels = std::move(codes.codes);
+    parts.class_names = std::move(codes.names);
+    return;
+  }
+  const bool numbers = labels.kind != 'U' && labels.kind != 'S';
+  const std::int64_t none = numbers && !codes.names.empty() && codes.names[0] == "-1" ? 1 : 0;  // the least of them
+  if (none == 1) codes.names.erase(codes.names.begin());
+  require_classes(codes.names.size(), offsets.back(), labels.name);
+  parts.label_kind = LabelKind::step;
+  parts.class_names = std::move(codes.names);
+  for (std::size_t i = 0; i + 1 < offsets.size(); ++i)
+    for (std::int64_t t = 0; t < parts.lengths[i]; ++t)
+      parts.labels.push_back(codes.codes[static_cast<std::size_t>(offsets[i] + t)] - none);
+}
+
+Dataset::Parts ragged_parts_of(const DatasetSpec& spec, const RawArray& values, const RawArray& first_rows,
+                               const RawArray& labels, const RawArray* groups) {
+  if (values.shape.empty() || values.shape.size() > 2 || values.data.empty())
+    throw Error(ErrorKind::data, values.name + ": rows of sequences one after another are needed: (steps, features)");
+  const std::vector<std::int64_t> offsets = row_offsets(first_rows, values.shape[0]);
+  const ColumnSelection columns(spec.feature_ranges, values.shape.size() == 2 ? values.shape[1] : 1, values.name);
+  Dataset::Parts parts;
+  parts.kind = SampleKind::sequence;
+  parts.sample_shape = {columns.count()};
+  std::int64_t total = 0;
+  for (std::size_t i = 0; i + 1 < offsets.size(); ++i) {
+    parts.starts.push_back(total);
+    parts.lengths.push_back(kept_steps(spec, offsets[i + 1] - offsets[i]));
+    total += parts.lengths.back();
+  }
+  put_labels(labels, offsets, parts);
+  if (groups != nullptr) {
+    NamedCodes codes = to_codes(*groups, static_cast<std::int64_t>(parts.starts.size()));
+    parts.groups = std::move(codes.codes);
+    parts.group_names = std::move(codes.names);
+  }
+  SampleStore store(total * columns.count(), values.name);
+  for (std::size_t i = 0; i < parts.starts.size(); ++i) {
+    const std::span<float> to = store.values().subspan(static_cast<std::size_t>(parts.starts[i] * columns.count()),
+                                                       static_cast<std::size_t>(parts.lengths[i] * columns.count()));
+    std::int64_t at = 0;
+    for (const ColumnRange& range : columns.ranges()) {
+      copy_columns(values, {offsets[i], parts.lengths[i], range.first, range.end, columns.count(), at}, to);
+      at += range.end - range.first;
+    }
+    require_finite(to, columns.count(), values.name + ": sequence " + std::to_string(i) + ", by step");
+    transform_values(to, spec.transform);
+  }
+  std::move(store).give_to(parts);
+  return parts;
+}
+
 }  // namespace
 
 Dataset::Parts load_npy(const DatasetSpec& spec) {
@@ -65,9 +152,12 @@ Dataset::Parts load_npz(const DatasetSpec& spec) {
   const ZipArchive archive(mapped.bytes, spec.path);
   const NpzArray samples(archive, spec.path, spec.samples_key, "dataset.samples_key");
   const NpzArray labels(archive, spec.path, spec.labels_key, "dataset.labels_key");
-  if (spec.groups_key.empty()) return parts_of(samples.array, labels.array, nullptr);
-  const NpzArray groups(archive, spec.path, spec.groups_key, "dataset.groups_key");
-  return parts_of(samples.array, labels.array, &groups.array);
+  std::optional<NpzArray> groups, offsets;
+  if (!spec.groups_key.empty()) groups.emplace(archive, spec.path, spec.groups_key, "dataset.groups_key");
+  if (!spec.offsets_key.empty()) offsets.emplace(archive, spec.path, spec.offsets_key, "dataset.offsets_key");
+  const RawArray* const group_array = groups ? &groups->array : nullptr;
+  return offsets ? ragged_parts_of(spec, samples.array, offsets->array, labels.array, group_array)
+                 : parts_of(samples.array, labels.array, group_array);
 }
 
 }  // namespace tenfold

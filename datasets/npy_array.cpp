@@ -306,6 +306,33 @@ std::vector<float> to_floats(const RawArray& array) {
   return values;
 }
 
+std::vector<double> to_numbers(const RawArray& array) {
+  const NumberAt number = number_reader(array);
+  if (number == nullptr) fail(array.name, "holds texts where numbers are needed");
+  const std::size_t count = array.data.size() / array.item_bytes;
+  std::vector<double> values;
+  values.reserve(count);
+  for_each_in_row_major(array, count, [&](std::size_t from) { values.push_back(number(array, from)); });
+  return values;
+}
+
+void copy_columns(const RawArray& array, const ColumnCopy& copy, std::span<float> to) {
+  const NumberAt number = number_reader(array);
+  if (number == nullptr) fail(array.name, "holds texts where numbers are needed");
+  const std::int64_t all_rows = array.shape.empty() ? 0 : array.shape[0];
+  const std::int64_t all_columns = array.shape.size() == 2 ? array.shape[1] : 1;
+  if (array.shape.empty() || array.shape.size() > 2 || copy.first < 0 || copy.rows > all_rows - copy.first ||
+      copy.begin < 0 || copy.end > all_columns || static_cast<std::int64_t>(to.size()) != copy.rows * copy.width)
+    throw Error(ErrorKind::internal, array.name + ": columns do not fit their place");
+  for (std::int64_t row = 0; row < copy.rows; ++row)
+    for (std::int64_t column = copy.begin; column < copy.end; ++column) {
+      const std::int64_t from =
+          array.fortran_order ? column * all_rows + copy.first + row : (copy.first + row) * all_columns + column;
+      to[static_cast<std::size_t>(row * copy.width + copy.at + column - copy.begin)] =
+          static_cast<float>(number(array, static_cast<std::size_t>(from)));
+    }
+}
+
 NamedCodes to_codes(const RawArray& array, std::int64_t samples) {
   const bool column = array.shape.size() == 1 || (array.shape.size() == 2 && array.shape[1] == 1);
   if (!column) fail(array.name, "has shape " + shape_told(array.shape) + " where one value a sample is needed");

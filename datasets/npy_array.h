@@ -27,6 +27,16 @@ RawArray parse_npy(std::span<const std::byte> bytes, const std::string& name);
 // Values in row-major order. Throws Error(data) for texts, and for what is not finite in float32.
 std::vector<float> to_floats(const RawArray& array);
 
+// Values in row-major order, as they are. Throws Error(data) for texts.
+std::vector<double> to_numbers(const RawArray& array);
+
+// Rows `first` .. first + rows - 1 of an array (N, F) or (N), columns begin .. end - 1 of them, into columns at .. of
+// `to`, which is (rows, width).
+struct ColumnCopy {
+  std::int64_t first, rows, begin, end, width, at;
+};
+void copy_columns(const RawArray& array, const ColumnCopy& copy, std::span<float> to);
+
 // One label, group or fold a sample: numbers (whole or not) or texts, sorted and numbered.
 struct NamedCodes {
   std::vector<std::int64_t> codes;

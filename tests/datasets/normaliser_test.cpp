@@ -130,6 +130,76 @@ TEST(Normaliser, HeldOutSamplesChangeNothing) {
   }
 }
 
+// Sequences of 1, 3 and 2 steps, of groups 0, 1 and 0.
+Dataset sequences_of(std::vector<float> samples) {
+  Dataset::Parts parts;
+  parts.kind = SampleKind::sequence;
+  parts.sample_shape = {static_cast<std::int64_t>(samples.size()) / 6};
+  parts.samples = std::move(samples);
+  parts.starts = {0, 1, 4};
+  parts.lengths = {1, 3, 2};
+  parts.labels = {0, 1, 1};
+  parts.groups = {0, 1, 0};
+  parts.class_names = {"a", "b"};
+  return Dataset(std::move(parts));
+}
+
+TEST(Normaliser, SequencesAreFittedOverTheirSteps) {
+  const Dataset data = sequences_of({7, 1, 2, 6, 9, 9});
+  const Normaliser normaliser = Normaliser::fit(data, std::vector<std::int64_t>{0, 1}, "standard");
+  EXPECT_THAT(normaliser.offset, ElementsAre(4));
+  EXPECT_THAT(normaliser.scale, ElementsAre(FloatNear(1 / std::sqrt(6.5f), 1e-6f)));
+  EXPECT_THAT(Normaliser::fit(data, std::vector<std::int64_t>{0, 1}, "minmax").scale,
+              ElementsAre(FloatNear(1.0f / 6, 1e-7f)));
+}
+
+TEST(Normaliser, GroupsHaveRowsOfTheirOwn) {
+  const Dataset data = sequences_of({7, 1, 2, 6, 9, 11});
+  // Group 0 is trained on its first sequence alone; group 1, held out, has what its own steps say.
+  const Normaliser normaliser = Normaliser::fit(data, std::vector<std::int64_t>{2}, "minmax", true);
+  EXPECT_EQ(normaliser.rows, 2);
+  EXPECT_THAT(normaliser.offset, ElementsAre(9, 1));
+  EXPECT_THAT(normaliser.scale, ElementsAre(0.5f, 0.2f));
+  std::vector<float> samples = {1, 6};
+  normaliser.apply(samples, 1);
+  EXPECT_THAT(samples, ElementsAre(0, 1));
+  error_of(ErrorKind::internal, [&] { normaliser.apply(samples, 2); });
+  EXPECT_THAT(error_of(ErrorKind::config,
+                       [] {
+                         const Dataset plain = dataset_of({1}, {1, 2});
+                         Normaliser::fit(plain, std::vector<std::int64_t>{0}, "minmax", true);
+                       }),
+              HasSubstr("dataset.normalise_by"));
+}
+
+TEST(Normaliser, RobustIsMedianAndInterquartileRange) {
+  // Quartiles as numpy's: of {1, 2, 3, 4, 5, 1e9} they are 2.25, 3.5 and 4.75; of mostly one value the deviation.
+  const Dataset data = sequences_of({3, 0, 1, 0, 1e9f, 0, 5, 0, 2, 0, 4, 6});
+  const Normaliser normaliser = Normaliser::fit(data, std::vector<std::int64_t>{0, 1, 2}, "robust");
+  EXPECT_THAT(normaliser.offset, ElementsAre(3.5f, 0));
+  EXPECT_THAT(normaliser.scale, ElementsAre(FloatNear(0.4f, 1e-6f), FloatNear(1 / std::sqrt(5.0f), 1e-6f)));
+  const Dataset constant = sequences_of({3, 3, 3, 3, 3, 3});
+  EXPECT_THAT(Normaliser::fit(constant, std::vector<std::int64_t>{0, 1}, "robust").scale, ElementsAre(1));
+}
+
+// More steps than are looked at: evenly spaced ones tell the same.
+TEST(Normaliser, RobustOfManySteps) {
+  std::vector<float> samples(300'000);
+  fill_normal(RandomStream(0, Purpose::query, 0, 0, 1), samples);
+  for (float& x : samples) x = 10 + 3 * x;
+  Dataset::Parts parts;
+  parts.kind = SampleKind::sequence;
+  parts.sample_shape = {1};
+  parts.samples = std::move(samples);
+  parts.starts = {0, 100'000};
+  parts.lengths = {100'000, 200'000};
+  parts.labels = {0, 1};
+  parts.class_names = {"a", "b"};
+  const Normaliser normaliser = Normaliser::fit(Dataset(std::move(parts)), std::vector<std::int64_t>{0, 1}, "robust");
+  EXPECT_NEAR(normaliser.offset[0], 10, 0.05);
+  EXPECT_NEAR(normaliser.scale[0], 1 / (3 * 1.349), 0.005);
+}
+
 TEST(Normaliser, RefusesAnUnknownKindAndNoSamples) {
   const Dataset data = dataset_of({1}, {1, 2});
   EXPECT_THAT(error_of(ErrorKind::config, [&] { Normaliser::fit(data, std::vector<std::int64_t>{0}, "rank"); }),
