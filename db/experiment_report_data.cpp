@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "db/statistics.h"
+#include "experiments/ignored_keys.h"
 
 namespace tenfold {
 namespace {
@@ -230,18 +232,19 @@ MeasuredConfiguration measure_configuration(Connection& connection, const Config
 
 std::vector<std::pair<std::string, std::string>> settings_of(const std::string& specification,
                                                              const std::string& section) {
-  std::vector<std::pair<std::string, std::string>> settings;
-  nlohmann::ordered_json value = nlohmann::ordered_json::parse(specification, nullptr, false);
-  std::size_t begin = 0;
-  while (begin < section.size()) {
-    const std::size_t end = std::min(section.find('.', begin), section.size());
-    if (!value.is_object()) return settings;
-    const auto found = value.find(section.substr(begin, end - begin));
-    if (found == value.end()) return settings;
-    value = nlohmann::ordered_json(*found);
-    begin = end + 1;
-  }
-  if (value.is_object()) flatten(value, "", settings);
+  const auto json = nlohmann::ordered_json::parse(specification, nullptr, false);
+  std::vector<std::pair<std::string, std::string>> all, settings;
+  if (json.is_object()) flatten(json, "", all);
+  const std::map<std::string, std::string> values(all.begin(), all.end());
+  const auto is_read = [&](const std::string& key) {
+    return std::ranges::none_of(kind_bound_keys(), [&](const KindBoundKey& bound) {
+      const auto kind = values.find(std::string(bound.kind_key));
+      return bound.key == key && kind != values.end() &&
+             std::ranges::find(bound.kinds, kind->second) == bound.kinds.end();
+    });
+  };
+  for (const auto& [key, value] : all)
+    if (key.starts_with(section + ".") && is_read(key)) settings.emplace_back(key.substr(section.size() + 1), value);
   return settings;
 }
 

@@ -40,7 +40,7 @@ struct MeasuredConfiguration {
 
 MeasuredConfiguration measure_configuration(Connection& connection, const ConfigurationInfo& configuration);
 
-// A configuration's values as "section.key" and text, in the file's order; only those below `section`.
+// A configuration's values below `section`, named from there, as text. Without those that its kinds do not read.
 std::vector<std::pair<std::string, std::string>> settings_of(const std::string& specification,
                                                              const std::string& section);
 

@@ -78,6 +78,7 @@ TEST_F(ExperimentReportTest, HoldsEverySectionWithNumbersOverFolds) {
   EXPECT_THAT(report["summary"][0].get<std::string>(), HasSubstr("3 folds; held-out, trained: accuracy % 30.00"));
   EXPECT_THAT(report["summary"][1].get<std::string>(), HasSubstr("Left out: 1 not done"));
   EXPECT_THAT(sections[0]["tables"]["settings"].dump(), HasSubstr("model.hidden"));
+  EXPECT_THAT(sections[0]["tables"]["settings"].dump(), ::testing::Not(HasSubstr("model.units")));  // no mlp has them
   EXPECT_THAT(sections[1]["tables"]["varied_adaptation"], SizeIs(2));  // ttt.batch_size 4 and 8
   EXPECT_EQ(quantity(sections[2], "dataset", "items")["value"], 90);
   EXPECT_EQ(quantity(sections[2], "dataset", "training items, mean over folds")["value"], "60");
