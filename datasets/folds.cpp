@@ -106,7 +106,8 @@ class Splitter {
   void require_groups() const {
     if (dataset_.groups().empty())
       refuse("folds.kind: " + spec_.kind +
-             " needs groups, and the dataset has none (dataset.group_column, groups, groups_key or group_count)");
+             " needs groups, and the dataset has none (dataset.group_column, groups, groups_key, group_count, "
+             "session_attribute or a group in file_pattern)");
   }
 
   std::vector<int> kfold() const {

@@ -26,8 +26,9 @@ Dataset load_dataset(const DatasetSpec& spec) {
   } catch (const std::length_error&) {
     throw Error(ErrorKind::data, (spec.path.empty() ? spec.kind : spec.path) + ": is larger than memory can hold");
   }
-  throw Error(ErrorKind::config,
-              "dataset.kind: '" + spec.kind + "' is not known; it may be digits, csv, npy, npz, idx or synthetic");
+  throw Error(ErrorKind::config, "dataset.kind: '" + spec.kind +
+                                     "' is not known; it may be digits, csv, npy, npz, idx, synthetic, "
+                                     "hdf5, mat, wav, synthetic_sequences, text or tokens");
 }
 
 }  // namespace tenfold
