@@ -173,6 +173,10 @@ void check(const DiagnoseOptions& options) {
   if (options.checkpoint.empty() && !options.trial && !options.input.empty())
     refuse("--input needs a model to run: --trial ID or --checkpoint PATH");
   if (options.device != "cpu" && !options.device.starts_with("cuda:")) refuse("--device is cpu or cuda:N");
+  // Before a folder is made for nothing.
+  if (!options.checkpoint.empty()) existing(options.checkpoint, "--checkpoint");
+  if (!options.input.empty()) existing(options.input, "--input");
+  if (!options.tokenizer.empty()) existing(options.tokenizer, "--tokenizer");
 }
 
 fs::path make_folder(const fs::path& folder) {
