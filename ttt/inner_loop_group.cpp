@@ -7,14 +7,44 @@
 namespace tenfold::inner {
 namespace {
 
-// Gradient at Z of 1/2 sum (norm(Z) - Y)^2 : d = pull + scale * xhat taken back through the layer norm, which is
-// [ f d - sum d - xhat sum(d xhat) ] / (f std).
-at::Tensor loss_gradient(const at::Tensor& z, const at::Tensor& pull, const at::Tensor& weight_scale, double eps) {
-  const std::int64_t f = z.size(-1);
-  const auto [xhat, mean, inverse_sd] = at::native_layer_norm(z, {f}, {}, {}, eps);
-  const at::Tensor d = at::addcmul(pull, xhat, weight_scale);
+// x taken back through the layer norm of z: inverse_sd * (x - mean(x) - xhat * mean(x xhat)).
+at::Tensor through_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& mean,
+                        const at::Tensor& inverse_sd) {
   return std::get<0>(
-      at::native_layer_norm_backward(d, z, {f}, mean.detach(), inverse_sd.detach(), {}, {}, {true, false, false}));
+      at::native_layer_norm_backward(x, z, {z.size(-1)}, mean, inverse_sd, {}, {}, {true, false, false}));
+}
+
+// Gradient g at Z of 1/2 sum (norm(Z) - Y)^2: d = pull + scale * xhat taken back through the layer norm. Its own
+// gradient by hand, because the library's second derivative of a layer norm is thirty small operations. For an upstream
+// G, with p = G through the norm, the gradient at d is p, the one at xhat
+//   scale p - inverse_sd (mean(d xhat) G + mean(G xhat) d) =: x
+// and at Z it is x through the norm and, as inverse_sd depends on Z too, - inverse_sd mean(G g) xhat.
+class LossGradient : public torch::autograd::Function<LossGradient> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& z, const at::Tensor& pull,
+                            const at::Tensor& scale, double eps) {
+    const auto [xhat, mean, inverse_sd] = at::native_layer_norm(z, {z.size(-1)}, {}, {}, eps);
+    const at::Tensor g = through_norm(at::addcmul(pull, xhat, scale), z, mean, inverse_sd);
+    context->save_for_backward({z, pull, scale, xhat, mean, inverse_sd, g});
+    return g;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
+                                                 const torch::autograd::variable_list& outputs) {
+    const auto saved = context->get_saved_variables();
+    const at::Tensor &z = saved[0], &pull = saved[1], &scale = saved[2], &xhat = saved[3], &mean = saved[4];
+    const at::Tensor &inverse_sd = saved[5], &g = saved[6], &upstream = outputs[0];
+    const at::Tensor d = at::addcmul(pull, xhat, scale), p = through_norm(upstream, z, mean, inverse_sd);
+    const at::Tensor crossed = (d * xhat).mean(-1, true) * upstream + (upstream * xhat).mean(-1, true) * d;
+    const at::Tensor at_xhat = at::addcmul(scale * p, crossed, inverse_sd, -1);
+    const at::Tensor at_z =
+        at::addcmul(through_norm(at_xhat, z, mean, inverse_sd), xhat, inverse_sd * (upstream * g).mean(-1, true), -1);
+    return {at_z, p, (p * xhat).sum(1, true), at::Tensor()};
+  }
+};
+
+at::Tensor loss_gradient(const at::Tensor& z, const at::Tensor& pull, const at::Tensor& scale, double eps) {
+  return LossGradient::apply(z, pull, scale, eps);
 }
 
 // What the reconstruction of the keys at the start of a mini-batch gives: G_j of layer i is inputs[i]_j^T
