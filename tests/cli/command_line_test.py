@@ -12,7 +12,7 @@ import unittest
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() / "tenfold"
-COMMANDS = ["run", "plan", "status", "query", "report", "import", "schema", "doctor", "version"]
+COMMANDS = ["run", "plan", "status", "query", "report", "diagnose", "import", "schema", "doctor", "version"]
 SMOKE = SOURCE / "experiments/smoke.yaml"
 LOSSES = "fold,step,total,entropy,diversity\n" + "".join(
     f"{fold},{step},{0.9 / (1 + step) + 0.15 * 0.2 + fold / 100:.6f},{0.9 / (1 + step) + fold / 100:.6f},0.2\n"
@@ -58,7 +58,7 @@ class CommandLine(unittest.TestCase):
             self.assertNotIn(hidden, text + self.call("run", "--help").stdout)
 
     def test_the_same_flag_for_the_store_everywhere(self):
-        for command in ["run", "plan", "status", "query", "report", "import", "doctor"]:
+        for command in ["run", "plan", "status", "query", "report", "diagnose", "import", "doctor"]:
             self.assertIn("--db FILE", self.call(command, "--help").stdout)
 
     def test_mistakes_on_the_command_line(self):

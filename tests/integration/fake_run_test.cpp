@@ -63,6 +63,10 @@ TEST_F(FakeRun, RunsToTheEndAndThenHasNothingToDo) {
   EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1"), "done,24\n");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT fit) FROM train_step"), "160,4\n");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT trial) FROM ttt_step"), "960,24\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT trial) FROM inner_loss"), "1920,24\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT trial) FROM position_loss"), "960,24\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT fit) FROM parameter_group_step"), "160,4\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT trial) FROM gate"), "960,24\n");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE outcome <> 'done'"), "0\n");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM checkpoint"), "0\n") << "nothing needs a checkpoint any more";
   EXPECT_TRUE(std::filesystem::is_empty(work_.file("a.db.checkpoints")));

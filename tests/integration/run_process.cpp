@@ -140,6 +140,15 @@ std::string results_of(const Workspace& workspace, const std::string& db) {
         "trial_summary t ON t.trial = s.trial ORDER BY 1, 2, 3, 4",
         "SELECT t.label, t.repeat, t.fold, e.phase, e.step, e.metric, e.value, e.hits, e.total FROM evaluation e JOIN "
         "trial_summary t ON t.trial = e.trial ORDER BY 1, 2, 3, 4, 5, 6",
+        "SELECT t.label, t.repeat, t.fold, r.phase, r.step, r.layer, r.position, r.l0, r.lprev, r.lafter FROM "
+        "inner_loss r "
+        "JOIN trial_summary t ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6, 7",
+        "SELECT t.label, t.repeat, t.fold, r.stage, r.step, r.layer, r.mean_tanh FROM gate r JOIN trial_summary t "
+        "ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6",
+        "SELECT t.label, t.repeat, t.fold, r.phase, r.step, r.position, r.codebook, r.loss FROM position_loss r "
+        "JOIN trial_summary t ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6, 7",
+        "SELECT f.repeat, f.fold, s.step, s.parameter_group, s.grad_norm, s.update_norm FROM parameter_group_step s "
+        "JOIN fit f ON f.id = s.fit ORDER BY 1, 2, f.identity, 3, 4",
         "SELECT label, repeat, fold, status FROM trial_summary ORDER BY 1, 2, 3"})
     all += workspace.query(db, sql) + "\n";
   return all;

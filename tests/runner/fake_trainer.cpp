@@ -117,9 +117,18 @@ class FakeArray {
     if (job_.stage == Stage::fit) {
       const TrainStepRow row{step_, step_ / 10, loss, 1e-3, 2 * loss, 1e-3};
       reporter_.rows(static_cast<std::uint32_t>(i), std::span(&row, 1));
+      const GroupStepRow group{step_, loss, loss / 10, static_cast<std::int32_t>(ParameterGroup::ttt), 0};
+      reporter_.rows(static_cast<std::uint32_t>(i), std::span(&group, 1));
+      const GateRow gate{step_, loss, loss / 2, 2 * loss, 1, 0};
+      reporter_.rows(static_cast<std::uint32_t>(i), std::span(&gate, 1));
     } else {
       const TttStepRow row{step_, loss, loss / 2, loss / 3, 0.15, 0.9, 10, 0.2, loss, 1e-4, 1e-3};
       reporter_.rows(static_cast<std::uint32_t>(i), std::span(&row, 1));
+      const InnerLossRow inner[] = {{step_, 0, loss, loss / 2, loss / 3, 1, Phase::after, {}},
+                                    {step_, 1, loss, loss / 2, loss / 4, 1, Phase::after, {}}};
+      reporter_.rows(static_cast<std::uint32_t>(i), std::span<const InnerLossRow>(inner));
+      const PositionLossRow position{step_, 1, loss, 8, 0, Phase::after, {}};
+      reporter_.rows(static_cast<std::uint32_t>(i), std::span(&position, 1));
     }
   }
 
