@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "datasets/dataset.h"
 #include "experiments/spec.h"
@@ -23,6 +24,12 @@ Dataset::Parts load_wav(const DatasetSpec& spec);
 Dataset::Parts load_synthetic_sequences(const DatasetSpec& spec);
 Dataset::Parts load_text(const DatasetSpec& spec);    // kind text
 Dataset::Parts load_tokens(const DatasetSpec& spec);  // kind tokens
+
+// The first tokens, at most `most`, of an npy file of tokens below `vocabulary`, or of a UTF-8 text (tokenizer as
+// DatasetSpec::tokenizer). No more of the file is read than it takes. Throws Error(data).
+std::vector<std::int32_t> first_tokens(const std::string& path, std::int64_t vocabulary, std::int64_t most);
+std::vector<std::int32_t> first_tokens_of_text(const std::string& path, const std::string& tokenizer,
+                                               std::int64_t vocabulary, std::int64_t most);
 
 // What a Dataset promises, checked: sizes that agree, labels in range, finite samples. Throws Error(data).
 void validate_dataset(const Dataset& dataset);

@@ -53,15 +53,30 @@ std::vector<std::int32_t> read_tokens(const RawArray& array, std::int64_t vocabu
   throw Error(ErrorKind::data, array.name + ": holds no whole numbers; save tokens as uint16, uint32, int32 or int64");
 }
 
+// A view into `mapped`.
+RawArray row_of_tokens(const MappedFile& mapped, const std::string& path) {
+  RawArray array = parse_npy(mapped.bytes, path);
+  if (array.shape.size() != 1)
+    throw Error(ErrorKind::data, path + ": has " + std::to_string(array.shape.size()) +
+                                     " dimensions where one long row of tokens is needed; save tokens.ravel()");
+  return array;
+}
+
 }  // namespace
+
+std::vector<std::int32_t> first_tokens(const std::string& path, std::int64_t vocabulary, std::int64_t most) {
+  const MappedFile mapped = map_file(path);
+  RawArray array = row_of_tokens(mapped, path);
+  array.shape[0] = std::min(array.shape[0], most);
+  array.data = array.data.first(static_cast<std::size_t>(array.shape[0]) * array.item_bytes);
+  require_memory(static_cast<std::uint64_t>(array.shape[0]) * sizeof(std::int32_t), path);
+  return read_tokens(array, vocabulary);
+}
 
 Dataset::Parts load_tokens(const DatasetSpec& spec) {
   if (spec.path.empty()) throw Error(ErrorKind::config, "dataset.path: name the npy file of tokens");
   const MappedFile mapped = map_file(spec.path);
-  const RawArray array = parse_npy(mapped.bytes, spec.path);
-  if (array.shape.size() != 1)
-    throw Error(ErrorKind::data, spec.path + ": has " + std::to_string(array.shape.size()) +
-                                     " dimensions where one long row of tokens is needed; save tokens.ravel()");
+  const RawArray array = row_of_tokens(mapped, spec.path);
   require_memory(static_cast<std::uint64_t>(array.shape[0]) * sizeof(std::int32_t), spec.path);
   Dataset::Parts parts;
   parts.tokens = read_tokens(array, spec.vocabulary > 0 ? spec.vocabulary : kMostTokens);

@@ -104,7 +104,14 @@ class Judge {
   }
 
   void state() {
-    if (layer_.carries && layer_.carry_gap > kCarryGap)
+    if (!layer_.carries && !layer_.reset_each_step && layer_.carry_gap > kCarryGap)
+      add("state_not_carried", Severity::warning,
+          "W entering a call differs from W after the call before by " + number(layer_.carry_gap) +
+              " of |W_0| (threshold " + number(kCarryGap) +
+              "): the model is not made to carry its state (model.ttt.persistent), so a stream that is read in several "
+              "calls begins again at W_0 in each; the curves are of one call.",
+          {"persistent is off"}, "model: {ttt: {persistent: true}}");
+    else if (layer_.carries && layer_.carry_gap > kCarryGap)
       add("state_not_carried", Severity::problem,
           "W entering a call differs from W after the call before by " + number(layer_.carry_gap) +
               " of |W_0| (threshold " + number(kCarryGap) + "): the state is not carried over.",

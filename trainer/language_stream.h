@@ -35,6 +35,9 @@ class LanguageStream {
     at::Tensor norm;            // (K) |W_0|
     at::Tensor clipped_share;   // (K) of tokens and heads in the last call; undefined without inner_clip_norm
     at::Tensor mean_tanh_gate;  // (K) mean |tanh(alpha)|; undefined where the layers have no gate
+    // (K, B) largest |W entering a call - W after the call before|; undefined before the second call, and unless asked
+    // for.
+    at::Tensor carry_gap;
   };
   // One entry per TTT layer, ascending; movement 0 before the first token.
   virtual std::vector<TttLayer> ttt_layers() const = 0;
@@ -50,6 +53,7 @@ struct LanguageStreamOptions {
   // false: the inner models are W_0 again at every call (model.ttt.persistent: false), which a diagnosis tells from a
   // state that is carried.
   bool carry = true;
+  bool measure_carry = false;  // TttLayer::carry_gap: costs a copy of the inner models
 };
 
 // model and state must outlive the stream; the state is read only. Throws Error(config) for models of another kind.

@@ -1,4 +1,5 @@
-// tenfold-trainer: computes arrays for the worker that started it, until it is told to end.
+// tenfold-trainer: computes arrays for the worker that started it, until it is told to end; or runs one saved model for
+// `tenfold diagnose`.
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <exception>
 
 #include "experiments/error.h"
+#include "trainer/diagnose.h"
 #include "trainer/engine.h"
 #include "trainer/fault_point.h"
 #include "trainer/session.h"
@@ -19,6 +21,10 @@ int run(int argc, char** argv) {
   const auto arguments = parse_trainer_arguments(argc, argv);
   if (!arguments) return kExitDone;
   die_with_parent(arguments->parent);
+  if (!arguments->diagnose.empty()) {
+    run_diagnose_job(arguments->diagnose, arguments->threads);
+    return kExitDone;
+  }
   std::signal(SIGPIPE, SIG_IGN);
   arm_faults_from_environment();
   SessionOptions options = SessionOptions::from_environment();

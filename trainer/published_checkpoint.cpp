@@ -86,14 +86,15 @@ class Complaint {
 };
 
 // Parameters of added groups are missing as a whole, or not at all.
-void check_missing(const ModelLayout& layout, const std::set<std::string>& found, Complaint& missing,
-                   std::vector<std::string>& kept) {
+void check_missing(const ModelLayout& layout, const std::set<std::string>& found, bool keep_missing_ttt,
+                   Complaint& missing, std::vector<std::string>& kept) {
   std::set<ParameterGroup> present;
   for (const ParameterInfo& parameter : layout.parameters)
     if (found.contains(parameter.name)) present.insert(parameter.group);
   for (const ParameterInfo& parameter : layout.parameters) {
     if (found.contains(parameter.name)) continue;
-    if (parameter.group == ParameterGroup::base || present.contains(parameter.group))
+    const bool of_ttt = parameter.group == ParameterGroup::ttt || parameter.group == ParameterGroup::gate;
+    if (!(of_ttt && keep_missing_ttt) && (parameter.group == ParameterGroup::base || present.contains(parameter.group)))
       missing.add(parameter.name);
     else
       kept.push_back(parameter.name);
@@ -103,7 +104,7 @@ void check_missing(const ModelLayout& layout, const std::set<std::string>& found
 }  // namespace
 
 PublishedParameters load_published_parameters(const std::filesystem::path& path, const ModelLayout& layout,
-                                              ModelState& state) {
+                                              ModelState& state, bool keep_missing_ttt) {
   at::NoGradGuard no_grad;
   std::map<std::string, std::size_t> place;
   for (std::size_t i = 0; i < layout.parameters.size(); ++i) place[layout.parameters[i].name] = i;
@@ -129,7 +130,7 @@ PublishedParameters load_published_parameters(const std::filesystem::path& path,
       if (!found.insert(name).second) differing.add(name + " is in two shards");
     }
   PublishedParameters result;
-  check_missing(layout, found, missing, result.kept);
+  check_missing(layout, found, keep_missing_ttt, missing, result.kept);
   const std::string complaint =
       missing.text("missing: ") + unknown.text("not in the model: ") + differing.text("different: ");
   if (!complaint.empty())

@@ -26,11 +26,12 @@ std::optional<TrainerArguments> parse_trainer_arguments(int argc, const char* co
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();
   app.add_option("--device", arguments.device, "cpu or cuda:N")->check(check_device)->capture_default_str();
-  app.add_option("--threads", arguments.threads, "threads of one operation on the CPU")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
+  const CLI::Option* threads = app.add_option("--threads", arguments.threads, "threads of one operation on the CPU")
+                                   ->check(CLI::Range(1, 4096))
+                                   ->capture_default_str();
   app.add_option("--parent-pid", arguments.parent, "process id of the worker; the trainer ends with it")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--diagnose", arguments.diagnose, "run a saved model once, as this file says, instead of arrays");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -39,6 +40,7 @@ std::optional<TrainerArguments> parse_trainer_arguments(int argc, const char* co
   } catch (const CLI::ParseError& error) {
     throw Error(ErrorKind::config, std::string("tenfold-trainer: ") + error.what() + " (tenfold-trainer --help)");
   }
+  if (!arguments.diagnose.empty() && threads->count() == 0) arguments.threads = 0;
   return arguments;
 }
 

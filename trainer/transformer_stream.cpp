@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "experiments/error.h"
+#include "trainer/carry_measure.h"
 #include "trainer/transformer_lm.h"
 
 namespace tenfold {
@@ -27,8 +28,12 @@ class TransformerStream final : public LanguageStream {
       }
     }
     batch_ = tokens.size(1);
+    if (options_.measure_carry && position_ > 0)
+      for (const int index : model_.ttt_blocks()) carry_.enter(index, weights(index));
     at::Tensor out = model_.read(state_, tokens, streams_, options_.ttt, options_.recorder);
     position_ = streams_.position;
+    if (options_.measure_carry)
+      for (const int index : model_.ttt_blocks()) carry_.leave(index, weights(index));
     return out;
   }
 
@@ -56,6 +61,7 @@ class TransformerStream final : public LanguageStream {
                            ? movement_norm(parameters.inner, block->inner, {}, model_.inner_options())
                            : at::zeros({members, batch_}, parameters.gate_alpha.options());
       if (block != nullptr) layer.clipped_share = block->clipped_share;
+      layer.carry_gap = carry_.largest_gap(index);
       layers.push_back(std::move(layer));
     }
     return layers;
@@ -76,6 +82,13 @@ class TransformerStream final : public LanguageStream {
     return place < streams_.blocks.size() ? &streams_.blocks[place] : nullptr;
   }
 
+  // As the next token finds them: weights, then biases.
+  std::vector<at::Tensor> weights(int index) const {
+    const TransformerStreams::Block* block = block_at(index);
+    if (block != nullptr && block->inner.begun()) return current_weights(block->inner, {}, model_.inner_options());
+    return initial_weights(model_.ttt_parameters(state_, index).inner);
+  }
+
   // Open mini-batches end here, and their losses are recorded.
   void close() {
     if (streams_.blocks.empty()) return;
@@ -91,6 +104,7 @@ class TransformerStream final : public LanguageStream {
   const ModelState& state_;
   LanguageStreamOptions options_;
   TransformerStreams streams_;
+  CarryMeasure carry_;
   std::int64_t batch_ = 1;
   bool finished_ = false;
 };

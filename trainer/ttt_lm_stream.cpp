@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "experiments/error.h"
+#include "trainer/carry_measure.h"
 #include "trainer/ttt_lm.h"
 
 namespace tenfold {
@@ -22,8 +23,12 @@ class TttLmStream final : public LanguageStream {
       }
     }
     streams_count_ = tokens.size(1);
+    if (options_.measure_carry && position_ > 0)
+      for (int index = 0; index < model_.spec().layers; ++index) carry_.enter(index, weights(index));
     at::Tensor out = model_.read(state_, tokens, streams_, options_.ttt, options_.recorder);
     position_ = streams_.position;
+    if (options_.measure_carry)
+      for (int index = 0; index < model_.spec().layers; ++index) carry_.leave(index, weights(index));
     return out;
   }
 
@@ -51,6 +56,7 @@ class TttLmStream final : public LanguageStream {
                                              model_.inner_options())
                              : at::zeros({members, streams_count_}, squares.options());
       if (begun) layer.clipped_share = streams_.blocks[place].clipped_share;
+      layer.carry_gap = carry_.largest_gap(index);
       layers.push_back(std::move(layer));
     }
     return layers;
@@ -67,6 +73,15 @@ class TttLmStream final : public LanguageStream {
   }
 
  private:
+  // As the next token finds them: weights, then biases.
+  std::vector<at::Tensor> weights(int index) const {
+    const auto place = static_cast<std::size_t>(index);
+    if (place < streams_.blocks.size() && streams_.blocks[place].inner.begun())
+      return current_weights(streams_.blocks[place].inner, model_.row_coefficient(state_, index),
+                             model_.inner_options());
+    return initial_weights(model_.inner_model(state_, index));
+  }
+
   // Open mini-batches end here, and their losses are recorded.
   void close() {
     for (std::size_t i = 0; i < streams_.blocks.size(); ++i) {
@@ -81,6 +96,7 @@ class TttLmStream final : public LanguageStream {
   const ModelState& state_;
   LanguageStreamOptions options_;
   TttLmStreams streams_;
+  CarryMeasure carry_;
   std::int64_t streams_count_ = 1;
   bool finished_ = false;
 };
