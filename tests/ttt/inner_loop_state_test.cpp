@@ -1,6 +1,7 @@
 // The rules of the inner loop's state: what is a parameter, what is a stream's own, and that pieces do not matter.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
