@@ -239,7 +239,7 @@ std::vector<std::pair<std::string, std::string>> settings_of(const std::string& 
   const auto is_read = [&](const std::string& key) {
     return std::ranges::none_of(kind_bound_keys(), [&](const KindBoundKey& bound) {
       const auto kind = values.find(std::string(bound.kind_key));
-      return bound.key == key && kind != values.end() &&
+      return (key == bound.key || key.starts_with(std::string(bound.key) + ".")) && kind != values.end() &&
              std::ranges::find(bound.kinds, kind->second) == bound.kinds.end();
     });
   };

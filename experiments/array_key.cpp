@@ -53,7 +53,7 @@ void add_sequence_model(Key& key, const ExperimentSpec& spec) {
 void add_model(Key& key, const ExperimentSpec& spec, const DatasetSummary& data) {
   const ModelSpec& model = spec.model;
   key.add("data", data.fingerprint.hex()).add("shape", data.sample_shape).add("classes", data.classes);
-  key.add("model", model.kind).add("dropout", model.dropout > 0);
+  key.add("precision", spec.precision).add("model", model.kind).add("dropout", model.dropout > 0);
   if (data.kind != SampleKind::fixed) return add_sequence_model(key, spec);
   key.add("hidden", model.hidden).add("norm", model.norm).add("activation", model.activation);
   if (model.kind == "cnn")

@@ -114,6 +114,7 @@ Digest fit_content(const ExperimentSpec& spec) {
   content.add_value("seed", plain, spec.seed, defaults().seed);
   // Only a cnn has convolutions to be slower at.
   content.add_value("deterministic", plain, spec.deterministic && model.kind == "cnn", false);
+  content.add_value("precision", plain, spec.precision, defaults().precision);
   content.add_value("dataset.normalisation", plain, spec.dataset.normalisation, defaults().dataset.normalisation);
   content.add_value("dataset.normalise_by", plain, spec.dataset.normalise_by, defaults().dataset.normalise_by);
   content.add_value("dataset.length_buckets", plain, spec.dataset.length_buckets, defaults().dataset.length_buckets);

@@ -273,6 +273,7 @@ struct ExperimentSpec {
   std::vector<std::string> metrics = {"accuracy", "nll", "ece"};
   DiagnosticsSpec diagnostics;
   bool deterministic = false;  // convolutions by im2col: the same bits whatever the array, slower
+  std::string precision = "float32";  // of matrix products on GPUs: float32 tf32
   int retries = 2;             // of a trial's failed attempts
   ResourcesSpec resources;
   CheckpointSpec checkpoint;

@@ -22,6 +22,7 @@ inline constexpr std::array<string_view, 4> schedules = {"constant", "cosine", "
 inline constexpr std::array<string_view, 5> methods = {"source", "bn", "tent", "shot_im", "entropy_diversity"};
 inline constexpr std::array<string_view, 2> modes = {"train", "eval"};
 inline constexpr std::array<string_view, 2> resets = {"fold", "batch"};
+inline constexpr std::array<string_view, 2> precisions = {"float32", "tf32"};
 inline constexpr std::array<string_view, 3> devices = {"auto", "cpu", "cuda"};
 std::span<const string_view> metrics();  // of metric.h
 }  // namespace names
@@ -263,6 +264,10 @@ struct Fields<ExperimentSpec> {
     visit(Field{"diagnostics", "whether the inner loop of TTT layers learns"}, &S::diagnostics);
     visit(Field{"deterministic", "cnn: convolutions whose bits do not depend on the array's size; slower"},
           &S::deterministic);
+    visit(
+        Field{"precision", "of matrix products on GPUs: tf32 rounds their inputs to 10 bits of mantissa and is faster"}
+            .one_of(names::precisions),
+        &S::precision);
     visit(Field{"retries", "how often a failed attempt is tried again"}.at_least(0).at_most(1000), &S::retries);
     visit(Field{"resources", "where it runs; changes no result"}, &S::resources);
     visit(Field{"checkpoint", "how often progress is saved; changes no result"}, &S::checkpoint);

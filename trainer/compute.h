@@ -82,6 +82,9 @@ class Compute {
                             std::uint32_t site) const = 0;
   virtual void update(const UpdateArguments& arguments) const = 0;
 
+  // Of matrix products from now on: "float32", or "tf32" where the device has it.
+  virtual void set_precision(const std::string& precision) const = 0;
+
   virtual void synchronise() const = 0;
   virtual std::int64_t peak_memory_bytes() const = 0;
   virtual std::int64_t memory_bytes() const = 0;  // what the device has

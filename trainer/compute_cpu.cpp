@@ -114,6 +114,7 @@ class CpuCompute final : public Compute {
     }
   }
 
+  void set_precision(const std::string&) const override {}
   void synchronise() const override {}
   std::int64_t peak_memory_bytes() const override {
     rusage usage{};

@@ -52,6 +52,7 @@ void Engine::run(const ArrayJob& job, Reporter& reporter) {
   try {
     const ArrayContext context{*impl_->compute, reporter, job};
     std::vector<ArrayMember> members = prepare_members(job, impl_->folds);
+    impl_->compute->set_precision(members.front().spec.precision);
     if (job.stage == Stage::fit)
       run_fit_array(context, std::move(members));
     else

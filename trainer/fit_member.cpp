@@ -15,7 +15,10 @@ std::vector<std::int32_t> one_lane_each(std::size_t members) {
 ModelState initial_states(const std::vector<ArrayMember>& members, const ModelLayout& layout, at::Device device) {
   std::vector<ModelState> states;
   for (const ArrayMember& member : members) {
-    states.push_back(initial_state(layout, member.spec.seed, member.job.repeat, member.job.fold));
+    // Initial gates may differ within an array: each by its own layout.
+    const Dataset& data = *member.fold->dataset->host;
+    states.push_back(initial_state(model_layout(member.spec.model, data.sample_shape(), data.classes()),
+                                   member.spec.seed, member.job.repeat, member.job.fold));
     if (const std::string& checkpoint = member.spec.model.checkpoint; !checkpoint.empty())
       load_published_parameters(checkpoint, layout, states.back());
   }

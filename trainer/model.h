@@ -23,7 +23,7 @@ class DropoutMasks {
   DropoutMasks(const Compute& compute, DropoutTables tables) : compute_(compute), tables_(std::move(tables)) {}
   DropoutTables& tables() { return tables_; }
   // (K, batch, units), or (1, batch, units) for all members, for the layer called `site`. Of sequences, units are
-  // steps * width: a mask at (sample, step, unit) does not depend on the padded length.
+  // steps * width, padded steps included.
   at::Tensor mask(int site, std::int64_t batch, std::int64_t units, const StepCounter& counter);
   bool any() const;  // whether any member drops anything
 

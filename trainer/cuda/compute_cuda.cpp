@@ -33,15 +33,17 @@ class CudaCompute final : public Compute {
     set_counter(counter, 0);
     for (int i = 0; i < kWarmUps; ++i) body();
     synchronise();
+    // One pool of memory for the graphs of an array: they are replayed one after another, and what outlives a replay
+    // was made before. It goes with the last of them.
+    std::shared_ptr<Pool> pool = pool_.lock();
+    if (!pool) pool_ = pool = std::make_shared<Pool>(at::cuda::graph_pool_handle());
     auto graph = std::make_shared<at::cuda::CUDAGraph>();
     // Thread-local: autograd's own thread and other threads of this process go on calling CUDA while we capture.
-    // One pool of memory for all graphs: they are replayed one after another, and what outlives a replay was made
-    // before.
-    graph->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+    graph->capture_begin(*pool, cudaStreamCaptureModeThreadLocal);
     body();
     counter.device.add_(1);
     graph->capture_end();
-    return [graph] { graph->replay(); };
+    return [graph, pool] { graph->replay(); };
   }
 
   StepCounter make_counter() const override {
@@ -109,6 +111,10 @@ class CudaCompute final : public Compute {
                         stream());
   }
 
+  void set_precision(const std::string& precision) const override {
+    at::globalContext().setAllowTF32CuBLAS(precision == "tf32");
+  }
+
   void synchronise() const override { c10::cuda::getCurrentCUDAStream(device_.index()).synchronize(); }
   std::int64_t peak_memory_bytes() const override {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(device_.index());
@@ -119,7 +125,8 @@ class CudaCompute final : public Compute {
   }
 
  private:
-  const at::cuda::MempoolId_t pool_ = at::cuda::graph_pool_handle();
+  using Pool = at::cuda::MempoolId_t;
+  std::weak_ptr<Pool> pool_;  // of the graphs that live
   cudaStream_t stream() const { return c10::cuda::getCurrentCUDAStream(device_.index()).stream(); }
   at::Device device_;
 };
