@@ -123,7 +123,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Refused{"dataset: {kind: digits, separation: 3}",
                 "x.yaml:1:37: dataset.separation means nothing where dataset.kind is digits: take it out (it is for "
-                "synthetic)"},
+                "synthetic, synthetic_sequences)"},
         Refused{"dataset: {kind: synthetic, path: x.csv}", "it is for csv, npy, npz, idx"},
         Refused{"dataset: digits\nmodel: {channels: [8]}",
                 "x.yaml:2:19: model.channels means nothing where model.kind"},

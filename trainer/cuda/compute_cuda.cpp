@@ -31,12 +31,14 @@ class CudaCompute final : public Compute {
 
   std::function<void()> repeatable(std::function<void()> body, StepCounter& counter) override {
     set_counter(counter, 0);
-    for (int i = 0; i < kWarmUps; ++i) body();
-    synchronise();
     // One pool of memory for the graphs of an array: they are replayed one after another, and what outlives a replay
     // was made before. It goes with the last of them.
     std::shared_ptr<Pool> pool = pool_.lock();
+    // An array's later graphs differ in length alone: what they call has been made ready by the first.
+    const int warm_ups = pool ? 1 : kWarmUps;
     if (!pool) pool_ = pool = std::make_shared<Pool>(at::cuda::graph_pool_handle());
+    for (int i = 0; i < warm_ups; ++i) body();
+    synchronise();
     auto graph = std::make_shared<at::cuda::CUDAGraph>();
     // Thread-local: autograd's own thread and other threads of this process go on calling CUDA while we capture.
     graph->capture_begin(*pool, cudaStreamCaptureModeThreadLocal);
