@@ -29,9 +29,13 @@ class TttRnnCell(nn.Module):
         u = torch.cat([x, state], -1)
         a, q = self.phi(u), self.psi(u)
         weights = [p for layer in self.encoder for p in (layer.weight, layer.bias)]
-        for _ in range(self.iterations):
-            r = self.ln(self.g(self.encode(a, weights)))
-            gradients = torch.autograd.grad((r - a).square().mean(), weights, retain_graph=True)
+        for i in range(self.iterations):
+            # Apart from the outer graph, which autograd would walk back to the first time step at every inner gradient.
+            still, leaves = a.detach(), [w.detach().requires_grad_() for w in weights]
+            loss = (self.ln(self.g(self.encode(still, leaves))) - still).square().mean()
+            gradients = torch.autograd.grad(loss, leaves)
+            if i + 1 == self.iterations:
+                r = self.ln(self.g(self.encode(a, weights)))
             weights = [w - self.rate * gradient for w, gradient in zip(weights, gradients)]
         return self.h(self.encode(q, weights) + 0.1 * r)
 
