@@ -1,5 +1,6 @@
 #include "tests/ttt/ttt_rnn_reference.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -127,7 +128,7 @@ class Reference {
     return centred / (centred.square().mean() + 1e-3).sqrt() * w_.ln_weight + w_.ln_bias;
   }
   Weights step(const std::vector<const Row*>& rows, const Weights& entering, const Weights& change) const {
-    c10::AutoGradMode with_gradient(true);
+    at::AutoGradMode with_gradient(true);
     Weights leaves;
     for (const at::Tensor& weight : entering) leaves.push_back(weight.detach().requires_grad_(true));
     at::Tensor loss = at::zeros({}, at::kDouble);
