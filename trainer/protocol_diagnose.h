@@ -61,8 +61,9 @@ struct DiagnosedModel {
   std::int64_t layers = 0;         // of the model
   std::int64_t stream_length = 0;  // positions of the longest stream
   std::int64_t streams = 0;
-  double nll = kNone;                   // per position, nats; NaN: nothing to predict
-  double nll_without_ttt = kNone;       // with all TTT layers bypassed
+  double nll = kNone;  // per position, nats; NaN: nothing to predict
+  // With all TTT layers bypassed; a ttt_rnn, whose layers cannot be, with an inner rate of 0. The KL likewise.
+  double nll_without_ttt = kNone;
   double kl_without_ttt = kNone;        // KL(logits with them || logits without them), nats per position
   std::vector<double> position_loss;    // cross entropy by position, nats
   std::vector<double> codebook_shares;  // of the weighted loss; sums to 1; empty: one token stream
