@@ -135,6 +135,10 @@ void model_contradictions(const ExperimentSpec& spec, const ReportContradiction&
       (language != reads_tokens(spec.dataset) || recurrent != reads_sequences(spec.dataset)))
     report("model.kind", "model.kind " + model.kind + " cannot take the samples of dataset.kind " + spec.dataset.kind +
                              "; allowed: " + allowed);
+  if (language && model.ttt.inner_iterations != 1)
+    report("model.ttt.inner_iterations",
+           "model.ttt.inner_iterations is " + std::to_string(model.ttt.inner_iterations) +
+               ", but TTT-Linear and TTT-MLP make one inner step per mini-batch; allowed: 1");
   if (language && model.width % model.heads != 0)
     report("model.heads", "model.heads is " + std::to_string(model.heads) + ", which does not divide model.width (" +
                               std::to_string(model.width) + ")");

@@ -53,10 +53,11 @@ std::span<const KindBoundKey> kind_bound_keys() {
          {"model.width", "model.heads", "model.feed_forward", "model.tie_embeddings", "model.rope_base",
           "model.checkpoint", "model.ttt.kind", "model.ttt.mini_batch_size", "model.ttt.inner_layers",
           "model.ttt.inner_clip_norm", "model.ttt.checkpoint_group_size"});
-    bind("model.kind", model, {"ttt_rnn", "ttt_lm", "transformer_lm"}, {"model.ttt.base_lr", "model.ttt.persistent"});
+    bind("model.kind", model, {"ttt_rnn", "ttt_lm", "transformer_lm"},
+         {"model.ttt.base_lr", "model.ttt.persistent", "model.ttt.inner_iterations"});
     bind("model.kind", model, {"ttt_rnn"},
-         {"model.ttt.inner_iterations", "model.ttt.encoder", "model.ttt.decoder_ln", "model.ttt.inner",
-          "model.ttt.inner_window", "model.ttt.sequence_length", "model.ttt.use_sgd"});
+         {"model.ttt.encoder", "model.ttt.decoder_ln", "model.ttt.inner", "model.ttt.inner_window",
+          "model.ttt.sequence_length", "model.ttt.use_sgd"});
     bind("model.kind", model, {"transformer_lm"},
          {"model.ttt.layers", "model.ttt.gate_init", "model.ttt.dialect", "model.lora"});
     bind("model.kind", model, {"ttt_lm"}, {"model.ttt.share_qk", "model.ttt.use_gate", "model.ttt.pre_conv"});

@@ -40,7 +40,8 @@ struct Fields<TttLayerSpec> {
     visit(Field{"mini_batch_size", "ttt_lm, transformer_lm: tokens of one inner step"}.at_least(1).at_most(65536),
           &S::mini_batch_size);
     visit(Field{"inner_layers", "kind mlp: layers of the inner model"}.at_least(2).at_most(5), &S::inner_layers);
-    visit(Field{"inner_iterations", "ttt_rnn: inner steps of a time step"}.at_least(1).at_most(1000),
+    visit(Field{"inner_iterations", "ttt_rnn: inner steps of a time step; 1 in language models"}.at_least(1).at_most(
+              1000),
           &S::inner_iterations);
     visit(Field{"inner_clip_norm", "ttt_lm, transformer_lm: largest norm of a head's inner gradient"}.above(0).or_unset(
               "none"),

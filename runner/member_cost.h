@@ -9,9 +9,13 @@
 namespace tenfold {
 
 // Bytes: values, gradient, two moments, best copy and new values of every parameter, and the activations of a batch
-// with their gradients. Sequences are padded to the longest sample.
+// with their gradients; without `backward`, in evaluation, those of one layer of a sequence model. Sequences are padded
+// to the longest sample.
 double member_bytes(const ExperimentSpec& spec, const DatasetSummary& data, const ModelLayout& layout,
-                    std::int64_t batch);
+                    std::int64_t batch, bool backward);
+
+// What trials need: to adapt, and to be evaluated in batches of their own size.
+double trial_bytes(const ExperimentSpec& spec, const DatasetSummary& data, const ModelLayout& layout);
 
 // Multiplications of one update: parameters x samples x their steps on average, and what an update costs however small
 // it is; a step of a recurrent net counts as an update of its own, because none can begin before the one before it.

@@ -54,9 +54,8 @@ std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan)
     const std::int64_t train_batch = spec.train.batch_size;
     current.cost.fit_update = static_cast<float>(update_cost(data, layout, train_batch));
     current.cost.trial_update = static_cast<float>(update_cost(data, layout, ttt_batch));
-    current.cost.fit_bytes = static_cast<float>(member_bytes(spec, data, layout, train_batch));
-    current.cost.trial_bytes = static_cast<float>(
-        member_bytes(spec, data, layout, std::max<std::int64_t>(evaluation_batch(spec, data), ttt_batch)));
+    current.cost.fit_bytes = static_cast<float>(member_bytes(spec, data, layout, train_batch, /*backward=*/true));
+    current.cost.trial_bytes = static_cast<float>(trial_bytes(spec, data, layout));
     for (const SplitSummary& split : data.splits) {
       current.fit.push_back(train_updates(spec, split.epoch_n));
       // Evaluation before and after is there even where nothing adapts.

@@ -62,9 +62,10 @@ class Summariser {
     const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
     add_data(spec, data);
     add_model(spec, data, layout);
-    const std::int64_t batch =
-        std::max<std::int64_t>({spec.train.batch_size, spec.ttt.batch_size.value_or(0), evaluation_batch(spec, data)});
-    member_bytes_ = std::max(member_bytes_, static_cast<std::int64_t>(member_bytes(spec, data, layout, batch)));
+    member_bytes_ =
+        std::max({member_bytes_,
+                  static_cast<std::int64_t>(member_bytes(spec, data, layout, spec.train.batch_size, /*backward=*/true)),
+                  static_cast<std::int64_t>(trial_bytes(spec, data, layout))});
   }
 
   void add_data(const ExperimentSpec& spec, const DatasetSummary& data) {
