@@ -67,7 +67,7 @@ std::string script_text(const std::string& name, const std::string& title) {
        << R"(set datafile separator ','
 set datafile missing ''
 set key outside top center horizontal Left reverse samplen 2 noenhanced
-set tmargin 4
+set tmargin 5
 set grid ytics lc rgb '#dddddd'
 set border 3
 set tics nomirror out
@@ -80,7 +80,7 @@ do for [picture in 'png svg'] {
   set output )"
        << quoted(name + ".") << R"(.picture
   set multiplot layout 3,1 title )"
-       << quoted(title) << R"( noenhanced
+       << quoted(title) << R"( noenhanced offset 0,0.2
   set xlabel 'token position'
   set ylabel 'reconstruction loss'
   plot data using 1:5 skip 1 with lines lw 2 lc rgb '#555555' title 'l0: initial weights', \
