@@ -38,7 +38,16 @@ if [[ -n ${NINJA_SLEEP-} ]]; then sleep "$NINJA_SLEEP"; fi
 if [[ -n ${NINJA_FAILS-} ]]; then echo "spec.cpp:3: error: no such thing"; exit 1; fi
 while (($#)); do if [[ $1 == -C ]]; then folder=$2; fi; shift; done
 mkdir -p "$folder/bin"
-printf '#!/bin/bash\nprintf "<%%s>" program "$@"; ls -l /proc/$$/fd | grep -c setup-lock\nexit 7\n' >"$folder/bin/tenfold"
+cat >"$folder/bin/tenfold" <<'PROGRAM'
+#!/bin/bash
+printf "<%s>" program "$@"
+held=0  # without a pipeline: its descriptors would come and go while they are listed
+for entry in /proc/$$/fd/*; do
+  if [[ $(readlink "$entry") == *setup-lock* ]]; then held=$((held + 1)); fi
+done
+echo "$held"
+exit 7
+PROGRAM
 chmod +x "$folder/bin/tenfold"
 echo "ninja end" >>"$CALLS"
 """
