@@ -53,9 +53,11 @@ void find_beside(const std::filesystem::path& folder, std::string& file) {
   if (std::filesystem::exists(beside, ignored)) file = beside.string();
 }
 
-void find_files(const std::string& experiment_file, DatasetSpec& dataset, ModelSpec& model) {
+void find_files(const std::string& experiment_file, ExperimentSpec& spec) {
+  DatasetSpec& dataset = spec.dataset;
   const std::filesystem::path folder = std::filesystem::path(experiment_file).parent_path();
-  for (std::string* file : {&dataset.path, &dataset.labels, &dataset.groups, &dataset.tokenizer, &model.checkpoint})
+  for (std::string* file : {&dataset.path, &dataset.labels, &dataset.groups, &dataset.tokenizer, &spec.model.checkpoint,
+                            &spec.diagnostics.minimal_pairs})
     find_beside(folder, *file);
 }
 
@@ -294,7 +296,7 @@ Experiment Experiment::parse(const std::string& text, const std::string& file_na
   sources->problems.throw_if_any();
   experiment.base_ = sources->unresolved;
   resolve_method_defaults(experiment.base_);
-  find_files(file_name, experiment.base_.dataset, experiment.base_.model);
+  find_files(file_name, experiment.base_);
   return experiment;
 }
 
@@ -304,7 +306,7 @@ ExperimentSpec Experiment::resolve(std::size_t configuration) const {
   for (const auto& [key, text] : configurations_.at(configuration).parameters)
     set_field(spec, key, sources_->values.at(value_key(key, text)), none);
   resolve_method_defaults(spec);
-  find_files(file_, spec.dataset, spec.model);
+  find_files(file_, spec);
   return spec;
 }
 

@@ -115,6 +115,7 @@ Digest fit_content(const ExperimentSpec& spec) {
   // Only a cnn has convolutions to be slower at.
   content.add_value("deterministic", plain, spec.deterministic && model.kind == "cnn", false);
   content.add_value("precision", plain, spec.precision, defaults().precision);
+  content.add_value("resources.ranks_per_trial", plain, spec.resources.ranks_per_trial, 1);
   content.add_value("dataset.normalisation", plain, spec.dataset.normalisation, defaults().dataset.normalisation);
   content.add_value("dataset.normalise_by", plain, spec.dataset.normalise_by, defaults().dataset.normalise_by);
   content.add_value("dataset.length_buckets", plain, spec.dataset.length_buckets, defaults().dataset.length_buckets);

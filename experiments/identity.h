@@ -11,8 +11,8 @@ namespace tenfold {
 inline constexpr int kResultsVersion = 1;
 
 // Identities say what a result depends on. They are hashes over resolved values: numbers by their shortest text, keys
-// in sorted order, keys left out that equal the default they were introduced with. Name, resources, checkpoints and
-// retries never count.
+// in sorted order, keys left out that equal the default they were introduced with. Name, resources (but for
+// ranks_per_trial), checkpoints, retries and on_nonfinite never count.
 
 // Of the part of the specification that a fit depends on: model, train, seed, deterministic, normalisation.
 Digest fit_content(const ExperimentSpec& spec);

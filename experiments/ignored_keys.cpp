@@ -63,6 +63,7 @@ std::span<const KindBoundKey> kind_bound_keys() {
     bind("model.kind", model, {"ttt_lm"}, {"model.ttt.share_qk", "model.ttt.use_gate", "model.ttt.pre_conv"});
     bind("model.kind", model, {"ttt_rnn", "ttt_lm", "transformer_lm"},
          {"diagnostics.inner_loss", "train.group_lr.ttt", "train.group_lr.base"});
+    bind("model.kind", model, language, {"diagnostics.minimal_pairs"});
     bind("model.kind", model, {"transformer_lm"}, {"train.group_lr.gate", "train.group_lr.lora"});
     bind("ttt.method", method, {"entropy_diversity"}, {"ttt.diversity_weight", "ttt.adaptive_weight"});
     bind("train.optimizer.kind", training, {"sgd"}, {"train.optimizer.momentum", "train.optimizer.nesterov"});

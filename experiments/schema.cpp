@@ -3,6 +3,7 @@
 
 #include "experiments/experiment.h"
 #include "experiments/field_access.h"
+#include "experiments/sweep.h"
 
 namespace tenfold {
 namespace {
@@ -96,13 +97,12 @@ template <Section S>
 void dotted_keys(const std::string& prefix, json& out) {
   Fields<S>::visit([&](const Field& field, auto member) {
     using T = std::remove_cvref_t<decltype(std::declval<S>().*member)>;
-    if (prefix.empty() &&
-        (field.key == "name" || field.key == "retries" || field.key == "resources" || field.key == "checkpoint"))
-      return;
     const std::string key = prefix + std::string(field.key);
-    json value = value_schema<T>(field);
-    value["description"] = std::string(field.doc);
-    out[key] = std::move(value);
+    if (changes_results(key)) {
+      json value = value_schema<T>(field);
+      value["description"] = std::string(field.doc);
+      out[key] = std::move(value);
+    }
     if constexpr (Section<T>)
       dotted_keys<T>(key + ".", out);
     else if constexpr (OptionalValue<T>)

@@ -238,7 +238,19 @@ struct ResourcesSpec {
   std::string device = "auto";  // auto cpu cuda
   int slots = 0;                // 0: the GPUs, or else the cores
   int max_array = 0;            // members computed as one; 0: by device
+  int ranks_per_trial = 1;      // slots that share the batches of one trial; sums in another order, so part of a result
+  int slots_per_gpu = 1;        // trainers that share a GPU
+  double stall_limit_s = 600;   // a trainer whose step stands still for so long is replaced; 0: never
+  int requeues = 20;            // of a cluster job that reached its time limit
   bool operator==(const ResourcesSpec&) const = default;
+};
+
+// A loss, gradient or prediction that is not finite. Says nothing about trials that stay finite.
+struct NonFiniteSpec {
+  std::string policy = "fail";  // fail stop lower_rate
+  double factor = 0.5;          // lower_rate: of the learning rate, going back to the last checkpoint or the start
+  int times = 3;                // lower_rate: then it fails
+  bool operator==(const NonFiniteSpec&) const = default;
 };
 
 struct CheckpointSpec {
@@ -259,6 +271,7 @@ struct InnerLossSpec {
 
 struct DiagnosticsSpec {
   InnerLossSpec inner_loss;
+  std::string minimal_pairs;  // language models: JSONL file of pairs (datasets/minimal_pairs.h)
   bool operator==(const DiagnosticsSpec&) const = default;
 };
 
@@ -272,9 +285,10 @@ struct ExperimentSpec {
   TttSpec ttt;
   std::vector<std::string> metrics = {"accuracy", "nll", "ece"};
   DiagnosticsSpec diagnostics;
-  bool deterministic = false;  // convolutions by im2col: the same bits whatever the array, slower
+  bool deterministic = false;         // convolutions by im2col: the same bits whatever the array, slower
   std::string precision = "float32";  // of matrix products on GPUs: float32 tf32
-  int retries = 2;             // of a trial's failed attempts
+  int retries = 2;                    // of a trial's failed attempts
+  NonFiniteSpec on_nonfinite;
   ResourcesSpec resources;
   CheckpointSpec checkpoint;
   bool operator==(const ExperimentSpec&) const = default;

@@ -23,6 +23,7 @@ inline constexpr std::array<string_view, 5> methods = {"source", "bn", "tent", "
 inline constexpr std::array<string_view, 2> modes = {"train", "eval"};
 inline constexpr std::array<string_view, 2> resets = {"fold", "batch"};
 inline constexpr std::array<string_view, 2> precisions = {"float32", "tf32"};
+inline constexpr std::array<string_view, 3> nonfinite_policies = {"fail", "stop", "lower_rate"};
 inline constexpr std::array<string_view, 3> devices = {"auto", "cpu", "cuda"};
 std::span<const string_view> metrics();  // of metric.h
 }  // namespace names
@@ -207,6 +208,16 @@ struct Fields<ResourcesSpec> {
           &S::slots);
     visit(Field{"max_array", "most trials computed as one array; 0: by device"}.at_least(0).at_most(100'000),
           &S::max_array);
+    visit(Field{"ranks_per_trial", "slots that share the batches of one trial; changes the last digits of its results"}
+              .at_least(1)
+              .at_most(4096),
+          &S::ranks_per_trial);
+    visit(Field{"slots_per_gpu", "arrays that share a GPU"}.at_least(1).at_most(64), &S::slots_per_gpu);
+    visit(Field{"stall_limit_s", "a trainer whose step stands still for so long is replaced; 0: never"}.at_least(0),
+          &S::stall_limit_s);
+    visit(Field{"requeues", "how often a cluster job that reached its time limit is queued again"}.at_least(0).at_most(
+              10'000),
+          &S::requeues);
   }
 };
 
@@ -220,6 +231,21 @@ struct Fields<CheckpointSpec> {
     visit(Field{"keep", "checkpoints kept of a running fit or trial"}.at_least(1).at_most(1000), &S::keep);
     visit(Field{"keep_every_steps", "history kept beside the newest: one checkpoint every so many steps"}.at_least(1),
           &S::keep_every_steps);
+  }
+};
+
+template <>
+struct Fields<NonFiniteSpec> {
+  template <class V>
+  static void visit(V&& visit) {
+    using S = NonFiniteSpec;
+    visit(Field{"policy",
+                "fail; stop where it is and keep what was finite; or go back to the last checkpoint with a lower rate"}
+              .one_of(names::nonfinite_policies)
+              .short_form(),
+          &S::policy);
+    visit(Field{"factor", "lower_rate: what the learning rate is multiplied by"}.above(0).below(1), &S::factor);
+    visit(Field{"times", "lower_rate: how often, before the trial fails"}.at_least(1).at_most(100), &S::times);
   }
 };
 
@@ -245,6 +271,8 @@ struct Fields<DiagnosticsSpec> {
   static void visit(V&& visit) {
     using S = DiagnosticsSpec;
     visit(Field{"inner_loss", "inner losses l0, lprev and lafter of TTT layers by position"}, &S::inner_loss);
+    visit(Field{"minimal_pairs", "JSONL file of pairs of texts; how often the model prefers the right one"},
+          &S::minimal_pairs);
   }
 };
 
@@ -269,7 +297,8 @@ struct Fields<ExperimentSpec> {
             .one_of(names::precisions),
         &S::precision);
     visit(Field{"retries", "how often a failed attempt is tried again"}.at_least(0).at_most(1000), &S::retries);
-    visit(Field{"resources", "where it runs; changes no result"}, &S::resources);
+    visit(Field{"on_nonfinite", "what becomes of a trial whose loss is NaN or infinite"}, &S::on_nonfinite);
+    visit(Field{"resources", "where it runs"}, &S::resources);
     visit(Field{"checkpoint", "how often progress is saved; changes no result"}, &S::checkpoint);
   }
 };

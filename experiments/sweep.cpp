@@ -7,12 +7,6 @@
 namespace tenfold {
 namespace {
 
-// Keys that change no result: sweeping them would run the same trials again.
-bool changes_results(std::string_view key) {
-  return key != "name" && key != "retries" && key != "resources" && key != "checkpoint" &&
-         !key.starts_with("resources.") && !key.starts_with("checkpoint.");
-}
-
 bool inside(std::string_view key, std::string_view section) {
   return key.size() > section.size() && key.starts_with(section) && key[section.size()] == '.';
 }
@@ -196,6 +190,13 @@ class SweepReader {
 };
 
 }  // namespace
+
+bool changes_results(std::string_view key) {
+  if (key == "resources.ranks_per_trial") return true;
+  for (const std::string_view section : {"name", "retries", "on_nonfinite", "resources", "checkpoint"})
+    if (key == section || inside(key, section)) return false;
+  return true;
+}
 
 bool check_dotted_key(std::string_view key, const Mark& mark, Problems& problems) {
   if (find_field(key) != nullptr) return true;

@@ -14,6 +14,9 @@ namespace tenfold {
 
 inline constexpr std::size_t kMaxConfigurations = 1'000'000;
 
+// Keys for which it does not hold cannot be swept: the same trials would run again.
+bool changes_results(std::string_view key);
+
 // A value that the sweep gives to a key. `text` is canonical for plain values: equal values have equal texts,
 // however they were written.
 struct SweepSetting {

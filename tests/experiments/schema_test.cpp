@@ -99,8 +99,9 @@ TEST(Schema, HasEveryFieldWithItsDocumentation) {
     const json* found = property(schema, field.key);
     ASSERT_NE(found, nullptr) << field.key;
     EXPECT_EQ((*found)["description"], field.doc);
-    const bool sweepable = !field.key.starts_with("resources") && !field.key.starts_with("checkpoint") &&
-                           field.key != "name" && field.key != "retries";
+    const bool sweepable = (!field.key.starts_with("resources") && !field.key.starts_with("checkpoint") &&
+                            !field.key.starts_with("on_nonfinite") && field.key != "name" && field.key != "retries") ||
+                           field.key == "resources.ranks_per_trial";
     EXPECT_EQ(schema["properties"]["sweep"]["properties"].contains(field.key), sweepable) << field.key;
     EXPECT_EQ(schema["$defs"]["settings"]["properties"].contains(field.key), sweepable) << field.key;
   }
