@@ -31,6 +31,8 @@ std::size_t payload_limit(std::uint16_t type) {
     case FrameType::member_done:
     case FrameType::job_done:
     case FrameType::failure:
+    case FrameType::join:
+    case FrameType::meeting:
       return kMaxNoticeBytes;
   }
   fail("a frame of unknown type " + std::to_string(type) + " (the programs are of different versions, or the " +
@@ -75,7 +77,19 @@ JobMember job_member(const json& value, std::size_t configurations) {
   member.fold = integer<std::int32_t>(value, "fold");
   member.resume = checkpoint_ref(value, "resume");
   member.fit = checkpoint_ref(value, "fit");
+  if (value.contains("rate_scale")) member.rate_scale = number(value, "rate_scale");
+  if (!(member.rate_scale > 0)) fail("a job with a member whose rate is scaled by no positive number");
   return member;
+}
+
+JobGroup job_group(const json& job) {
+  const auto found = job.find("group");
+  if (found == job.end() || !found->is_object()) fail("a job without its group");
+  const JobGroup group{integer<std::int32_t>(*found, "rank"), integer<std::int32_t>(*found, "size"),
+                       text(*found, "host"), boolean(*found, "one_host")};
+  if (group.size < 1 || group.rank < 0 || group.rank >= group.size)
+    fail("a job for member " + std::to_string(group.rank) + " of a group of " + std::to_string(group.size));
+  return group;
 }
 
 }  // namespace
@@ -132,6 +146,7 @@ std::string encode(const ArrayJob& job) {
                   {"fold", member.fold}};
     if (member.resume) value["resume"] = to_json(*member.resume);
     if (member.fit) value["fit"] = to_json(*member.fit);
+    if (member.rate_scale != 1) value["rate_scale"] = member.rate_scale;
     members.push_back(std::move(value));
   }
   return dump_exactly({{"stage", job.stage == Stage::fit ? "fit" : "adapt"},
@@ -141,7 +156,12 @@ std::string encode(const ArrayJob& job) {
                        {"checkpoint_folder", job.checkpoint_folder},
                        {"cache_folder", job.cache_folder},
                        {"array", job.array},
-                       {"empty", job.empty}});
+                       {"empty", job.empty},
+                       {"group",
+                        {{"rank", job.group.rank},
+                         {"size", job.group.size},
+                         {"host", job.group.host},
+                         {"one_host", job.group.one_host}}}});
 }
 
 ArrayJob decode_job(std::string_view bytes) {
@@ -162,6 +182,7 @@ ArrayJob decode_job(std::string_view bytes) {
   job.cache_folder = text(value, "cache_folder");
   job.array = text(value, "array");
   job.empty = boolean(value, "empty");
+  job.group = job_group(value);
   return job;
 }
 
@@ -195,6 +216,7 @@ std::string encode(const MemberOutcome& outcome) {
                           {"status", to_string(outcome.status)},
                           {"reason", shortened(outcome.reason)},
                           {"retry", outcome.retry},
+                          {"nonfinite", outcome.nonfinite},
                           {"steps", outcome.steps},
                           {"wall_s", finite_or_null(outcome.wall_s)},
                           {"peak_memory_bytes", outcome.peak_memory_bytes}});
@@ -214,6 +236,7 @@ MemberOutcome decode_outcome(std::string_view bytes) {
   if (!known) fail("a member's outcome of unknown status '" + status + "'");
   outcome.reason = text(value, "reason");
   outcome.retry = boolean(value, "retry");
+  outcome.nonfinite = boolean(value, "nonfinite");
   outcome.steps = integer<std::int64_t>(value, "steps");
   outcome.wall_s = number(value, "wall_s");
   outcome.peak_memory_bytes = integer<std::int64_t>(value, "peak_memory_bytes");
@@ -258,6 +281,12 @@ std::string encode(const FailureNotice& notice) {
 FailureNotice decode_failure(std::string_view bytes) {
   const json value = parse_object(bytes, "a failure notice");
   return {text(value, "kind"), text(value, "reason")};
+}
+
+std::string encode(const GroupAddress& address) { return json{{"address", address.address}}.dump(); }
+
+GroupAddress decode_group_address(std::string_view bytes) {
+  return {text(parse_object(bytes, "a group's address"), "address")};
 }
 
 }  // namespace tenfold

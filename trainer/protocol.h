@@ -21,6 +21,7 @@ enum class FrameType : std::uint16_t {
   drain = 2,     // stop at the next step boundary, checkpoint, report the members stopped
   shutdown = 3,  // finish nothing, exit
   alive = 4,     // the worker lives; a trainer that hears nothing for 15 s exits
+  join = 5,      // JSON GroupAddress: where the leader of the current job's group waits (not to the leader)
   // from the trainer
   ready = 16,        // JSON {pid, device, torch, memory_bytes}: waiting for jobs
   heartbeat = 17,    // JSON Progress, once a second, from a thread of its own
@@ -29,6 +30,7 @@ enum class FrameType : std::uint16_t {
   member_done = 20,  // JSON MemberOutcome, after the member's last rows
   job_done = 21,     // JSON {}: every member has had its outcome
   failure = 22,      // JSON {kind, reason}: the array as a whole failed (out of memory, bad dataset)
+  meeting = 23,      // JSON GroupAddress, from a group's leader: the others may join
 };
 
 inline constexpr std::uint16_t kProtocolVersion = 1;
@@ -142,6 +144,23 @@ struct JobMember {
   std::int32_t fold = 0;
   std::optional<CheckpointRef> resume;  // all members of an array resume from the same step, or none does
   std::optional<CheckpointRef> fit;     // adapt: the trained parameters
+  double rate_scale = 1;                // of its learning rate: lowered after a value that was not finite
+};
+
+// Trainers that compute one array together: each takes its part of every batch (trainer/README.md). The leader, rank 0,
+// alone reports rows, checkpoints and outcomes; every one ends with job_done or failure.
+struct JobGroup {
+  std::int32_t rank = 0;
+  std::int32_t size = 1;
+  std::string host;      // of the leader, as the others reach it
+  bool one_host = true;  // then nothing listens beyond the loopback
+  bool operator==(const JobGroup&) const = default;
+};
+
+// How the others find the leader; only trainers look inside (an NCCL id, or where a TCP socket listens and its secret).
+struct GroupAddress {
+  std::string address;
+  bool operator==(const GroupAddress&) const = default;
 };
 
 struct ArrayJob {
@@ -153,6 +172,7 @@ struct ArrayJob {
   std::string cache_folder;
   std::string array;   // name for files and logs
   bool empty = false;  // benchmarks: answer at once, compute nothing
+  JobGroup group;
 };
 
 struct CheckpointNotice {
@@ -168,7 +188,8 @@ struct MemberOutcome {
   std::int32_t member = 0;
   TrialStatus status = TrialStatus::done;  // done, failed or stopped
   std::string reason;
-  bool retry = true;  // failed: whether another attempt could end differently (a NaN comes back)
+  bool retry = true;       // failed: whether another attempt could end differently (a NaN comes back)
+  bool nonfinite = false;  // failed: a value was not finite; a lower rate may help
   std::int64_t steps = 0;
   double wall_s = 0;  // the member's share of the array's time
   std::int64_t peak_memory_bytes = 0;
@@ -200,11 +221,13 @@ std::string encode(const MemberOutcome& outcome);
 std::string encode(const Progress& progress);
 std::string encode(const ReadyNotice& notice);
 std::string encode(const FailureNotice& notice);
+std::string encode(const GroupAddress& address);
 ArrayJob decode_job(std::string_view json);
 CheckpointNotice decode_checkpoint(std::string_view json);
 MemberOutcome decode_outcome(std::string_view json);
 Progress decode_progress(std::string_view json);
 ReadyNotice decode_ready(std::string_view json);
 FailureNotice decode_failure(std::string_view json);
+GroupAddress decode_group_address(std::string_view json);
 
 }  // namespace tenfold

@@ -14,10 +14,10 @@
 namespace tenfold {
 namespace {
 
-constexpr FrameType kTypes[] = {FrameType::job,      FrameType::drain,      FrameType::shutdown,
-                                FrameType::alive,    FrameType::ready,      FrameType::heartbeat,
-                                FrameType::rows,     FrameType::checkpoint, FrameType::member_done,
-                                FrameType::job_done, FrameType::failure};
+constexpr FrameType kTypes[] = {
+    FrameType::job,       FrameType::drain, FrameType::shutdown,   FrameType::alive,       FrameType::ready,
+    FrameType::heartbeat, FrameType::rows,  FrameType::checkpoint, FrameType::member_done, FrameType::job_done,
+    FrameType::failure,   FrameType::join,  FrameType::meeting};
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 template <class Function>
@@ -205,13 +205,14 @@ ArrayJob sample_job() {
   ArrayJob job;
   job.stage = Stage::adapt;
   job.configurations = {R"({"name": "digits"})", "two\n\"quoted\" \xC3\xA4"};
-  job.members.push_back({12, 0, 1, 2, std::nullopt, CheckpointRef{"/tmp/a.safetensors", 3, 900, "ab"}});
-  job.members.push_back({std::int64_t{1} << 60, 1, 0, 4, CheckpointRef{"/tmp/b", 0, 7, "cd"}, std::nullopt});
+  job.members.push_back({12, 0, 1, 2, std::nullopt, CheckpointRef{"/tmp/a.safetensors", 3, 900, "ab"}, 0.25});
+  job.members.push_back({std::int64_t{1} << 60, 1, 0, 4, CheckpointRef{"/tmp/b", 0, 7, "cd"}, std::nullopt, 1.0});
   job.fingerprint = "00ff";
   job.checkpoint_folder = "/tmp/x.checkpoints";
   job.cache_folder = "/tmp/cache";
   job.array = "adapt-7";
   job.empty = true;
+  job.group = {2, 4, "node7", false};
   return job;
 }
 
@@ -228,12 +229,14 @@ TEST(Messages, AJobComesBackAsItWas) {
     EXPECT_EQ(job.members[i].fold, sent.members[i].fold);
     EXPECT_EQ(job.members[i].resume, sent.members[i].resume);
     EXPECT_EQ(job.members[i].fit, sent.members[i].fit);
+    EXPECT_EQ(job.members[i].rate_scale, sent.members[i].rate_scale);
   }
   EXPECT_EQ(job.fingerprint, sent.fingerprint);
   EXPECT_EQ(job.checkpoint_folder, sent.checkpoint_folder);
   EXPECT_EQ(job.cache_folder, sent.cache_folder);
   EXPECT_EQ(job.array, sent.array);
   EXPECT_TRUE(job.empty);
+  EXPECT_EQ(job.group, sent.group);
   EXPECT_EQ(decode_job(encode(ArrayJob{})).stage, Stage::fit);
 }
 
@@ -248,7 +251,9 @@ TEST(Messages, NoticesComeBackAsTheyWere) {
   EXPECT_EQ(notice.members, (std::vector<std::int32_t>{2, 0}));
 
   for (const TrialStatus status : {TrialStatus::done, TrialStatus::failed, TrialStatus::stopped}) {
-    const MemberOutcome outcome = decode_outcome(encode(MemberOutcome{4, status, "loss is NaN", false, 9, 0.1, 77}));
+    const MemberOutcome outcome =
+        decode_outcome(encode(MemberOutcome{4, status, "loss is NaN", false, true, 9, 0.1, 77}));
+    EXPECT_TRUE(outcome.nonfinite);
     EXPECT_EQ(outcome.member, 4);
     EXPECT_EQ(outcome.status, status);
     EXPECT_EQ(outcome.reason, "loss is NaN");
@@ -272,6 +277,7 @@ TEST(Messages, NoticesComeBackAsTheyWere) {
   EXPECT_EQ(ready.torch, "2.11.0");
   EXPECT_EQ(ready.memory_bytes, 5);
   EXPECT_EQ(decode_failure(encode(FailureNotice{"data error", "no such file"})).reason, "no such file");
+  EXPECT_EQ(decode_group_address(encode(GroupAddress{"127.0.0.1:4711 s\xC3\xA9"})).address, "127.0.0.1:4711 s\xC3\xA9");
 }
 
 TEST(Messages, ReasonsOfAnyBytesAndLengthArrive) {
@@ -293,6 +299,7 @@ TEST(Messages, MalformedJsonIsACommunicationError) {
     expect_communication_error([&] { decode_progress(text); });
     expect_communication_error([&] { decode_ready(text); });
     expect_communication_error([&] { decode_failure(text); });
+    expect_communication_error([&] { decode_group_address(text); });
   }
   expect_communication_error([] { decode_job(std::string(200000, '[')); });
   const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
@@ -309,6 +316,8 @@ TEST(Messages, MalformedJsonIsACommunicationError) {
   expect_communication_error([&] { decode_job(replaced(job, "\"empty\":true", "\"empty\":1")); }, "empty");
   expect_communication_error([&] { decode_job(replaced(job, "\"step\":900", "\"step\":18446744073709551615")); },
                              "range");
+  expect_communication_error([&] { decode_job(replaced(job, "\"size\":4", "\"size\":2")); }, "group of 2");
+  expect_communication_error([&] { decode_job(replaced(job, "0.25", "-0.25")); }, "rate");
   expect_communication_error([&] { decode_outcome(replaced(outcome, "\"done\"", "\"running\"")); }, "running");
 }
 
