@@ -1,0 +1,79 @@
+#include "tests/faults/oracle.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+namespace tenfold {
+namespace {
+
+std::string contents(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Must give no row.
+struct Rule {
+  const char* meaning;
+  const char* violations;
+};
+
+constexpr Rule kAlways[] = {
+    {"foreign keys lead somewhere", "SELECT * FROM pragma_foreign_key_check"},
+    {"a trial has one final result at most",
+     "SELECT trial, count(*) FROM attempt WHERE trial IS NOT NULL AND outcome = 'done' GROUP BY trial HAVING count(*) "
+     "> 1"},
+    {"a trial that is done was done by an attempt",
+     "SELECT id FROM trial WHERE status = 'done' AND id NOT IN (SELECT trial FROM attempt WHERE outcome = 'done' AND "
+     "trial IS NOT NULL)"},
+    {"no step of a fit twice", "SELECT fit, step FROM train_step GROUP BY 1, 2 HAVING count(*) > 1"},
+    {"no step of a trial twice", "SELECT trial, step FROM ttt_step GROUP BY 1, 2 HAVING count(*) > 1"},
+    {"no metric twice", "SELECT trial, phase, step, metric FROM evaluation GROUP BY 1, 2, 3, 4 HAVING count(*) > 1"},
+    {"what failed says why", "SELECT id FROM attempt WHERE outcome = 'failed' AND coalesce(reason, '') = ''"},
+};
+
+constexpr Rule kWhenFinished[] = {
+    {"every trial is done", "SELECT id, status FROM trial WHERE status <> 'done'"},
+    {"no attempt runs any more", "SELECT id FROM attempt WHERE outcome = 'running'"},
+    {"no checkpoint is kept for nothing", "SELECT path FROM checkpoint"},
+};
+
+}  // namespace
+
+void expect_sound(const Workspace& workspace, const std::string& db) {
+  EXPECT_EQ(workspace.query(db, "SELECT * FROM pragma_integrity_check"), "ok\n") << db;
+  for (const Rule& rule : kAlways) EXPECT_EQ(workspace.query(db, rule.violations), "") << db << ": " << rule.meaning;
+}
+
+void expect_as_undisturbed(const Workspace& workspace, const std::string& db, const std::string& expected) {
+  expect_sound(workspace, db);
+  for (const Rule& rule : kWhenFinished)
+    EXPECT_EQ(workspace.query(db, rule.violations), "") << db << ": " << rule.meaning;
+  EXPECT_EQ(results_of(workspace, db), expected) << db << " has other results than an undisturbed run";
+}
+
+void expect_none_left(const Workspace& workspace, std::chrono::milliseconds limit) {
+  if (workspace.wait_until_none_left(limit)) return;
+  std::string names;
+  for (const pid_t pid : workspace.processes()) {
+    std::string line = contents("/proc/" + std::to_string(pid) + "/cmdline");
+    for (char& c : line)
+      if (c == '\0') c = ' ';
+    names += "\n  " + std::to_string(pid) + " " + line.substr(0, 160);
+  }
+  ADD_FAILURE() << "still alive after " << limit.count() << " ms:" << names;
+}
+
+pid_t rank_process(const Workspace& workspace, int rank) {
+  const std::string mark = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank);
+  // mpirun has the same words, but no rank; a trainer has neither.
+  for (const pid_t pid : workspace.processes("\"front_socket\"")) {
+    const std::string environment = '\0' + contents("/proc/" + std::to_string(pid) + "/environ");
+    if (environment.find('\0' + mark + '\0') != std::string::npos) return pid;
+  }
+  return -1;
+}
+
+}  // namespace tenfold
