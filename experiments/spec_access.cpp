@@ -126,7 +126,8 @@ std::span<const std::string_view> names::metrics() {
 const std::vector<FieldInfo>& experiment_fields() {
   static const std::vector<FieldInfo> fields = [] {
     std::vector<FieldInfo> out;
-    list_fields(ExperimentSpec{}, "", out);
+    const ExperimentSpec defaults;  // named: GCC 12 takes a temporary of this size for uninitialised
+    list_fields(defaults, "", out);
     return out;
   }();
   return fields;
