@@ -20,9 +20,10 @@ constexpr std::size_t kSampledRows = 1000;  // that decide the widths of a table
 constexpr int kInstructionsPerLook = 10'000;
 
 // PRAGMAs that only tell.
-constexpr const char* kReadingPragmas[] = {"table_info",    "table_xinfo",  "table_list",       "index_list",
-                                           "index_info",    "index_xinfo",  "foreign_key_list", "database_list",
-                                           "function_list", "user_version", "application_id",   "compile_options"};
+constexpr const char* kReadingPragmas[] = {"table_info",      "table_xinfo",  "table_list",       "index_list",
+                                           "index_info",      "index_xinfo",  "foreign_key_list", "database_list",
+                                           "function_list",   "user_version", "application_id",   "compile_options",
+                                           "integrity_check", "quick_check",  "foreign_key_check"};
 // They tell with an argument as well; the others would set something.
 constexpr const char* kNamedPragmas[] = {"table_info", "table_xinfo", "index_list",
                                          "index_info", "index_xinfo", "foreign_key_list"};

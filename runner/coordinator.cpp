@@ -64,7 +64,7 @@ RunOutcome Coordinator::run() {
                 !(message.kind == MessageKind::frame && message.frame == FrameType::heartbeat);
       handle(*received);
     }
-    for (int rank = 1; rank < port_.size(); ++rank) feed(rank);
+    feed();
     tick(Clock::now());
     std::vector<pollfd> sockets{{front_.fd(), POLLIN, 0}};
     pacer_.wait(active, sockets);
@@ -93,17 +93,20 @@ void Coordinator::handle(const Received& received) {
       peer.introduced = true;
       break;
     case MessageKind::started:
-      started(message.dispatch, message.payload);
+      started(rank, message.dispatch, message.payload);
       break;
     case MessageKind::dropped:
-      dropped(message.dispatch);
+      dropped(rank, message.dispatch);
       break;
     case MessageKind::frame:
       frame(rank, message);
       break;
     case MessageKind::trainer_lost:
       peer.ready = false;
-      if (message.dispatch != 0) array_crashed(message.dispatch, reason_in(message.payload));
+      if (message.dispatch != 0) trainer_lost(rank, message.dispatch, reason_in(message.payload));
+      break;
+    case MessageKind::abandoned:
+      peer.ready = true;
       break;
     case MessageKind::trainer_unusable:
       lose_worker(rank, "its trainer cannot be started: " + reason_in(message.payload));
@@ -127,6 +130,7 @@ void Coordinator::tick(Clock::time_point now) {
   }
   port_.hold_receives(holding_);
   if (!holding_) watch_peers(now);
+  if (groups_) watch_groups(now);
 
   if (now - last_heartbeat_ >= kHeartbeat) {
     last_heartbeat_ = now;
@@ -175,7 +179,8 @@ void Coordinator::lose_worker(int rank, const std::string& reason) {
       end_attempt(member, TrialStatus::failed, given_up ? TrialStatus::failed : TrialStatus::pending, last_loss_);
       if (given_up) unit_failed(member.unit, last_loss_);
     }
-    running_.erase(found);
+    std::erase(peer.queue, dispatch);
+    remove_array(dispatch);  // with the others of its group
   }
   peer.queue.clear();
   const bool any_left = std::any_of(peers_.begin() + 1, peers_.end(), [](const Peer& p) { return !p.lost; });

@@ -27,6 +27,7 @@ struct CoordinatorSettings {
   bool empty_trials = false;
   double peer_silence_s = 20;
   double drain_limit_s = 10;
+  double meeting_limit_s = 60;  // until the members of a group have begun and its leader has said where to meet
 };
 
 // Rank 0: hands arrays to workers, writes what comes back, retries what fails, and tells the front. Everything it
@@ -54,11 +55,17 @@ class Coordinator {
   };
   struct RunningArray {
     PlannedArray plan;
-    int worker = 0;
+    std::vector<int> workers;  // several: a group, its leader first
     bool started = false;
     std::vector<Member> members;
     Progress progress;
     double expected_s = -1;
+    std::size_t begun = 0;                             // of `workers`
+    bool met = false;                                  // a group: its leader has said where
+    bool leader_done = false;                          // ... and has nothing more to tell
+    std::string failing;                               // what a member heard of another's end, until that one is heard
+    Clock::time_point due = Clock::time_point::max();  // of the group's meeting, its failing, its parting
+    int leader() const { return workers.front(); }
   };
   struct Peer {
     WorkerIntroduction introduction;
@@ -86,11 +93,13 @@ class Coordinator {
   std::int64_t usable_resume_step(std::int32_t unit);
 
   // coordinator_arrays.cpp: arrays on their way
-  void feed(int rank);
+  void feed();
+  bool feed_ahead(int rank);
   Scheduler::Progressed progressed() const;
-  void dispatch(int rank, PlannedArray planned);
-  void started(std::uint64_t dispatch, const std::string& payload);
-  void dropped(std::uint64_t dispatch);
+  double progress_of(const RunningArray& array) const;  // 0 to 1
+  void dispatch(std::vector<int> workers, PlannedArray planned);
+  void started(int rank, std::uint64_t dispatch, const std::string& payload);
+  void dropped(int rank, std::uint64_t dispatch);
   void trainer_ready(int rank, const std::string& payload);
   void frame(int rank, const Message& message);
   void rows(RunningArray& array, const std::string& payload);
@@ -99,10 +108,28 @@ class Coordinator {
   void array_crashed(std::uint64_t dispatch, const std::string& reason);
   void remove_array(std::uint64_t dispatch);
 
+  // coordinator_groups.cpp: arrays of several workers
+  std::vector<int> idle_workers() const;
+  Room room(const std::vector<int>& idle) const;
+  JobGroup group_of(const std::vector<int>& workers) const;
+  std::string device_of(const RunningArray& array) const;
+  void met(const Message& message, RunningArray& array);
+  void worker_done(int rank, std::uint64_t dispatch);
+  bool anyone_computes(std::uint64_t dispatch, const RunningArray& array) const;
+  void failure(int rank, const Message& message);
+  void trainer_lost(int rank, std::uint64_t dispatch, const std::string& reason);
+  // Whatever a worker reports of its trainer's end while it computes an array.
+  void worker_crashed(int rank, std::uint64_t dispatch, const std::string& reason, bool hearsay = false);
+  void meeting_may_be_over(RunningArray& array);
+  void abandon(int rank, std::uint64_t dispatch);
+  void watch_groups(Clock::time_point now);
+  void give_up_too_large();
+
   // coordinator_units.cpp: what becomes of fits and trials
   void unit_done(std::int32_t unit);
   void unit_failed(std::int32_t unit, const std::string& reason);
   void fail_trials_of(std::int32_t fit, const std::string& reason);
+  void fail_unstarted(std::int32_t unit, const std::string& reason);
   void trial_over(std::int32_t trial);
   void end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
                    const MemberOutcome& measured = {});
@@ -128,6 +155,7 @@ class Coordinator {
   CheckpointCheck checkpoints_;
   JobBuilder jobs_;
   std::unique_ptr<Scheduler> scheduler_;
+  bool groups_ = false;  // some array takes several slots
   CostModel costs_;
 
   std::map<std::uint64_t, RunningArray> running_;

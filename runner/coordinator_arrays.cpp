@@ -3,6 +3,7 @@
 
 #include "experiments/error.h"
 #include "runner/coordinator.h"
+#include "runner/group_members.h"
 #include "runner/progress.h"
 
 // Arrays on their way: from the scheduler to a worker, and what comes back of them.
@@ -16,25 +17,47 @@ constexpr double kMemoryShare = 0.5;  // of a device, for an array; the rest is 
 
 }  // namespace
 
-void Coordinator::feed(int rank) {
-  Peer& peer = peers_[static_cast<std::size_t>(rank)];
-  while (!draining_ && peer.ready && !peer.lost && peer.queue.size() < 2 && scheduler_->has_ready()) {
-    if (peer.queue.size() == 1 && !settings_.empty_trials) {
-      const double expected = running_.at(peer.queue.front()).expected_s;
-      if (expected < 0 || expected > kShortArray_s) return;
+void Coordinator::feed() {
+  if (groups_ && lost_any_worker()) give_up_too_large();
+  while (!draining_ && scheduler_->has_ready()) {
+    const std::vector<int> idle = idle_workers();
+    if (idle.empty()) break;
+    auto planned = scheduler_->next(progressed(), room(idle));
+    if (!planned) break;
+    std::vector<GroupSlot> slots;
+    for (const int rank : idle) {
+      const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
+      slots.push_back({rank, worker.host, worker.device});
     }
-    auto planned = scheduler_->next(progressed());
-    if (!planned) return;
-    dispatch(rank, std::move(*planned));
+    dispatch(choose_members(slots, planned->ranks), std::move(*planned));
   }
+  for (int rank = 1; rank < port_.size(); ++rank)
+    if (!feed_ahead(rank)) return;
+}
+
+// A second array for a worker; false: nobody gets one now.
+bool Coordinator::feed_ahead(int rank) {
+  Peer& peer = peers_[static_cast<std::size_t>(rank)];
+  if (draining_ || !scheduler_->has_ready() || scheduler_->next_is_group()) return false;
+  if (!peer.ready || peer.lost || peer.queue.size() != 1) return true;
+  const RunningArray& first = running_.at(peer.queue.front());
+  if (first.workers.size() > 1) return true;
+  if (!settings_.empty_trials && (first.expected_s < 0 || first.expected_s > kShortArray_s)) return true;
+  auto planned = scheduler_->next(progressed(), Room{1, {}});
+  if (planned) dispatch({rank}, std::move(*planned));
+  return planned.has_value();
+}
+
+double Coordinator::progress_of(const RunningArray& array) const {
+  if (array.progress.steps <= 0) return 0;
+  return std::clamp(static_cast<double>(array.progress.step) / static_cast<double>(array.progress.steps), 0.0, 1.0);
 }
 
 Scheduler::Progressed Coordinator::progressed() const {
   Scheduler::Progressed result;
   for (const auto& [number, array] : running_) {
-    if (array.progress.steps <= 0) continue;
-    const double share =
-        std::clamp(static_cast<double>(array.progress.step) / static_cast<double>(array.progress.steps), 0.0, 1.0);
+    const double share = progress_of(array);
+    if (share <= 0) continue;
     for (const Member& member : array.members)
       if (!member.over)
         (is_fit(member.unit) ? result.fits : result.trials) += share * scheduler_->item(member.unit).cost;
@@ -42,11 +65,10 @@ Scheduler::Progressed Coordinator::progressed() const {
   return result;
 }
 
-void Coordinator::dispatch(int rank, PlannedArray planned) {
+void Coordinator::dispatch(std::vector<int> workers, PlannedArray planned) {
   const std::uint64_t number = next_dispatch_++;
   if (first_dispatch_ == Clock::time_point{}) first_dispatch_ = Clock::now();
   RunningArray array;
-  array.worker = rank;
   for (const std::int32_t u : planned.units) {
     array.members.push_back({u, 0, planned.resume_step, false});
     const double expected = costs_.expected_s(scheduler_->item(u));
@@ -54,20 +76,33 @@ void Coordinator::dispatch(int rank, PlannedArray planned) {
                            ? -1
                            : std::max(array.expected_s, 0.0) + expected;
   }
-  port_.send(rank, {MessageKind::job, {}, number, jobs_.build(planned, units_, number)});
+  ArrayJob job = jobs_.build(planned, units_, number);
+  job.group = group_of(workers);
+  for (const int rank : workers) {
+    port_.send(rank, {MessageKind::job, {}, number, encode(job)});
+    ++job.group.rank;
+    peers_[static_cast<std::size_t>(rank)].queue.push_back(number);
+  }
+  if (workers.size() > 1)
+    array.due = Clock::now() +
+                std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings_.meeting_limit_s));
+  array.workers = std::move(workers);
   array.plan = std::move(planned);
   running_.emplace(number, std::move(array));
-  peers_[static_cast<std::size_t>(rank)].queue.push_back(number);
 }
 
-void Coordinator::started(std::uint64_t number, const std::string& payload) {
+// The attempts of a group begin with the first of its workers.
+void Coordinator::started(int rank, std::uint64_t number, const std::string& payload) {
   const auto found = running_.find(number);
   if (found == running_.end()) return;
   RunningArray& array = found->second;
-  Peer& peer = peers_[static_cast<std::size_t>(array.worker)];
-  array.started = true;
   const auto json = nlohmann::json::parse(payload, nullptr, false);
-  if (json.is_object()) peer.trainer_pid = json.value("pid", std::int64_t{0});
+  if (json.is_object()) peers_[static_cast<std::size_t>(rank)].trainer_pid = json.value("pid", std::int64_t{0});
+  ++array.begun;
+  meeting_may_be_over(array);
+  if (array.started) return;
+  array.started = true;
+  const Peer& peer = peers_[static_cast<std::size_t>(array.leader())];
   for (Member& member : array.members) {
     Unit& u = unit(member.unit);
     member.attempt = next_attempt_++;
@@ -75,10 +110,10 @@ void Coordinator::started(std::uint64_t number, const std::string& payload) {
     start.kind = kind(member.unit);
     start.unit = u.id;
     start.number = ++u.attempts;
-    start.rank = array.worker;
+    start.rank = array.leader();
     start.host = peer.introduction.host;
     start.pid = peer.trainer_pid;
-    start.device = peer.introduction.device;
+    start.device = device_of(array);
     start.slot = peer.introduction.slot;
     start.log = peer.introduction.log;
     start.resumed_from_step = member.resumed_from_step;
@@ -86,9 +121,15 @@ void Coordinator::started(std::uint64_t number, const std::string& payload) {
   }
 }
 
-void Coordinator::dropped(std::uint64_t number) {
+void Coordinator::dropped(int rank, std::uint64_t number) {
   const auto found = running_.find(number);
-  if (found == running_.end() || found->second.started) return;
+  if (found == running_.end()) return;
+  RunningArray& array = found->second;
+  if (array.workers.size() == 1 && array.started) return;
+  // A drain found one worker of a group before its start, another perhaps behind it: together they cannot go on.
+  for (Member& member : array.members)
+    if (!member.over) end_attempt(member, TrialStatus::stopped, TrialStatus::stopped, "stopped before its next step");
+  std::erase(peers_[static_cast<std::size_t>(rank)].queue, number);
   remove_array(number);
 }
 
@@ -116,8 +157,11 @@ void Coordinator::frame(int rank, const Message& message) {
   }
   // The fence: an array that was given to somebody else, or is over, has no number here any more.
   const auto found = running_.find(message.dispatch);
-  if (found == running_.end() || found->second.worker != rank) return;
+  if (found == running_.end()) return;
   RunningArray& array = found->second;
+  const bool leads = array.leader() == rank;
+  if (!leads && std::find(array.workers.begin(), array.workers.end(), rank) == array.workers.end()) return;
+  if (!leads && message.frame != FrameType::job_done && message.frame != FrameType::failure) return;
   try {
     switch (message.frame) {
       case FrameType::heartbeat:
@@ -133,15 +177,15 @@ void Coordinator::frame(int rank, const Message& message) {
       case FrameType::member_done:
         member_outcome(array, decode_outcome(message.payload));
         break;
+      case FrameType::meeting:
+        met(message, array);
+        break;
       case FrameType::job_done:
-        if (std::any_of(array.members.begin(), array.members.end(), [](const Member& m) { return !m.over; }))
-          array_crashed(message.dispatch, "the trainer ended the array without the outcome of every member");
-        else
-          remove_array(message.dispatch);
+        worker_done(rank, message.dispatch);
         break;
       case FrameType::failure:
         peer.ready = false;  // the worker replaces it
-        array_crashed(message.dispatch, decode_failure(message.payload).reason);
+        failure(rank, message);
         break;
       default:
         break;
@@ -227,7 +271,8 @@ void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outco
   const bool was_alone = array.members.size() == 1;
   switch (outcome.status) {
     case TrialStatus::done:
-      if (member.resumed_from_step < 0) costs_.observe(scheduler_->item(member.unit), outcome.wall_s);
+      if (member.resumed_from_step < 0)
+        costs_.observe(scheduler_->item(member.unit), outcome.wall_s * array.plan.ranks);
       end_attempt(member, TrialStatus::done, TrialStatus::done, outcome.reason,
                   outcome);  // a guard may have stopped it
       unit_done(member.unit);
@@ -288,7 +333,11 @@ void Coordinator::array_crashed(std::uint64_t number, const std::string& reason)
 void Coordinator::remove_array(std::uint64_t number) {
   const auto found = running_.find(number);
   if (found == running_.end()) return;
-  std::erase(peers_[static_cast<std::size_t>(found->second.worker)].queue, number);
+  for (const int rank : found->second.workers) {
+    std::deque<std::uint64_t>& queue = peers_[static_cast<std::size_t>(rank)].queue;
+    const bool unfinished = std::erase(queue, number) > 0;
+    if (unfinished && found->second.workers.size() > 1) abandon(rank, number);
+  }
   running_.erase(found);
 }
 

@@ -40,7 +40,7 @@ const std::string& JobBuilder::specification(std::int32_t configuration) {
   return specifications_[configuration] = to_json(experiment_.resolve(static_cast<std::size_t>(configuration))).dump();
 }
 
-std::string JobBuilder::build(const PlannedArray& array, const std::vector<Unit>& units, std::uint64_t dispatch) {
+ArrayJob JobBuilder::build(const PlannedArray& array, const std::vector<Unit>& units, std::uint64_t dispatch) {
   ArrayJob job;
   job.stage = array.stage;
   job.checkpoint_folder = checkpoints_.folder().string();
@@ -83,7 +83,7 @@ std::string JobBuilder::build(const PlannedArray& array, const std::vector<Unit>
   }
   job.array = (array.stage == Stage::fit ? "fit" : "trial") + std::to_string(job.members.front().unit) + "x" +
               std::to_string(job.members.size()) + "." + run_ + "." + std::to_string(dispatch);
-  return encode(job);
+  return job;
 }
 
 }  // namespace tenfold

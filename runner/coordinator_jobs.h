@@ -27,8 +27,8 @@ class JobBuilder {
              std::string cache_folder, bool empty);
 
   // Throws Error(internal) when a trial's fit has no checkpoint.
-  // `dispatch` makes the names of its files its own.
-  std::string build(const PlannedArray& array, const std::vector<Unit>& units, std::uint64_t dispatch);
+  // `dispatch` makes the names of its files its own. For one trainer; the caller names the group of several.
+  ArrayJob build(const PlannedArray& array, const std::vector<Unit>& units, std::uint64_t dispatch);
 
   // keep and keep_every_steps of the experiment's checkpoints.
   const CheckpointSpec& checkpoint_spec() const { return experiment_.base().checkpoint; }

@@ -33,7 +33,9 @@ void Coordinator::load_units(RegisteredPlan registered) {
       settings_.gpu ? gpu_sizing(slots, base.resources.max_array) : cpu_sizing(slots, base.resources.max_array);
   // What computes nothing is bound by messages alone: more in each.
   if (settings_.empty_trials && base.resources.max_array == 0) sizing.max_array = kEmptyArray;
-  scheduler_ = std::make_unique<Scheduler>(work_items(prepared_.experiment, plan), sizing, base.retries);
+  std::vector<WorkItem> items = work_items(prepared_.experiment, plan);
+  groups_ = std::any_of(items.begin(), items.end(), [](const WorkItem& item) { return item.ranks > 1; });
+  scheduler_ = std::make_unique<Scheduler>(std::move(items), sizing, base.retries);
 
   open_trials_.assign(static_cast<std::size_t>(fits_), 0);
   for (std::int32_t t = 0; t < trials_; ++t) {
@@ -48,7 +50,7 @@ void Coordinator::load_units(RegisteredPlan registered) {
     ++open_trials_[static_cast<std::size_t>(plan.trials[static_cast<std::size_t>(t)].fit)];
     remaining_cost_[1] += scheduler_->item(number).cost;
     if (costs_.expected_s(scheduler_->item(number)) < 0)
-      costs_.observe(scheduler_->item(number), state.expected_wall_s);
+      costs_.observe(scheduler_->item(number), state.expected_wall_s * scheduler_->item(number).ranks);
   }
   for (std::int32_t f = 0; f < fits_; ++f) {
     const UnitState& state = registered.fits[static_cast<std::size_t>(f)];
@@ -69,7 +71,8 @@ void Coordinator::load_units(RegisteredPlan registered) {
       continue;
     }
     remaining_cost_[0] += scheduler_->item(f).cost;
-    if (costs_.expected_s(scheduler_->item(f)) < 0) costs_.observe(scheduler_->item(f), state.expected_wall_s);
+    if (costs_.expected_s(scheduler_->item(f)) < 0)
+      costs_.observe(scheduler_->item(f), state.expected_wall_s * scheduler_->item(f).ranks);
     make_unit_ready(f);
   }
 }

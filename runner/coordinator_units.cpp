@@ -32,20 +32,24 @@ void Coordinator::unit_failed(std::int32_t number, const std::string& reason) {
   }
 }
 
-// A trial that cannot even begin has an attempt nevertheless: that is where a reason is looked for.
+// What cannot even begin has an attempt nevertheless: that is where a reason is looked for.
+void Coordinator::fail_unstarted(std::int32_t number, const std::string& reason) {
+  Unit& u = unit(number);
+  Member member{number, next_attempt_++, -1, true};
+  AttemptStart start;
+  start.kind = kind(number);
+  start.unit = u.id;
+  start.number = ++u.attempts;
+  writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+  end_attempt(member, TrialStatus::failed, TrialStatus::failed, reason);
+}
+
 void Coordinator::fail_trials_of(std::int32_t fit, const std::string& reason) {
   for (const std::int32_t trial : trials_of(fit)) {
     if (scheduler_->over(trial)) continue;
     scheduler_->finished(trial);
     remaining_cost_[1] -= scheduler_->item(trial).cost;
-    Unit& u = unit(trial);
-    Member member{trial, next_attempt_++, -1, true};
-    AttemptStart start;
-    start.kind = UnitKind::trial;
-    start.unit = u.id;
-    start.number = ++u.attempts;
-    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
-    end_attempt(member, TrialStatus::failed, TrialStatus::failed, "its fit failed: " + reason);
+    fail_unstarted(trial, "its fit failed: " + reason);
     ++trials_failed_;
     trial_over(trial);
   }

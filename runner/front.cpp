@@ -11,6 +11,7 @@
 #include "db/store.h"
 #include "experiments/error.h"
 #include "runner/front_report.h"
+#include "runner/group_sizes.h"
 #include "runner/rank.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
@@ -38,6 +39,7 @@ Survey survey(const RunOptions& options) {
   Store store = Store::open(options.db);
   const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
   const bool done = everything_is_done(registered);
+  check_group_sizes(prepared, registered, slots.slots, slots.gpu);
   if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, slots) << std::flush;
   return {std::move(prepared), slots, done};
 }

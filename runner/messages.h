@@ -22,10 +22,13 @@ enum class MessageKind : std::uint16_t {
   frame = 5,             // a trainer's frame, unchanged
   trainer_lost = 6,      // JSON {reason, dispatch}: it died, hung or gave up the array; another one is started
   trainer_unusable = 7,  // JSON {reason}: it cannot be started; the worker has nothing to offer
+  abandoned = 8,         // the job of this dispatch was not under way any more, and the trainer is ready
   // coordinator -> worker
-  job = 16,     // JSON ArrayJob
-  drain = 17,   // pass it to the trainer; drop what has not started
-  finish = 18,  // end
+  job = 16,      // JSON ArrayJob
+  drain = 17,    // pass it to the trainer; drop what has not started
+  finish = 18,   // end
+  join = 19,     // JSON GroupAddress for the trainer that computes this dispatch
+  abandon = 20,  // the group of this dispatch has lost a member: another trainer, and no word of this one
 };
 
 struct Message {

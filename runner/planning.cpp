@@ -49,8 +49,9 @@ std::int64_t check_model(const ExperimentSpec& spec, const DatasetSummary& data)
 }
 
 // Every distinct (model, method, parameters) once; all problems in one error. The parameters of each configuration's
-// model.
-std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan& plan) {
+// model, and its `ranks`.
+std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan& plan,
+                                       std::vector<std::int32_t>& ranks) {
   std::map<std::string, std::int64_t> seen;
   std::set<std::string> problems;
   std::vector<std::int64_t> parameters;
@@ -67,6 +68,7 @@ std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan&
       problems.insert(experiment.placed(c, error.what()));
     }
     parameters.push_back(found->second);
+    ranks.push_back(spec.resources.ranks_per_trial);
   }
   if (problems.empty()) return parameters;
   std::string message;
@@ -82,8 +84,9 @@ PreparedExperiment prepare_experiment(const std::filesystem::path& file, const s
   DatasetLoader loader(cache);
   Plan plan = make_plan(
       experiment, [&](const ExperimentSpec& spec) { return loader.summary(spec); }, share_fits);
-  std::vector<std::int64_t> parameters = check_models(experiment, plan);
-  return {std::move(experiment), std::move(plan), std::move(parameters)};
+  std::vector<std::int32_t> ranks;
+  std::vector<std::int64_t> parameters = check_models(experiment, plan, ranks);
+  return {std::move(experiment), std::move(plan), std::move(parameters), std::move(ranks)};
 }
 
 }  // namespace tenfold

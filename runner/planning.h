@@ -15,6 +15,7 @@ struct PreparedExperiment {
   Experiment experiment;
   Plan plan;
   std::vector<std::int64_t> parameters;  // of each configuration's model
+  std::vector<std::int32_t> ranks;       // that compute a trial of each configuration together
 };
 
 // Trainers read a dataset from its cache (datasets/dataset.h); who only looks writes nothing.

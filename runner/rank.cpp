@@ -16,6 +16,7 @@
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_report.h"
+#include "runner/group_sizes.h"
 #include "runner/planning.h"
 #include "runner/rank_mpi.h"
 #include "runner/rank_slots.h"
@@ -68,11 +69,13 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   Store store = Store::open(options.run.db);
   store.sweep_orphans();
   RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
+  check_group_sizes(prepared, registered, port.size() - 1, options.gpu);
   CoordinatorSettings settings;
   settings.checkpoint_folder = std::filesystem::absolute(checkpoint_folder(options.run.db)).lexically_normal();
   settings.gpu = options.gpu;
   settings.empty_trials = options.run.empty_trials;
   settings.peer_silence_s = peer_silence_s();
+  settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
   std::filesystem::create_directories(settings.checkpoint_folder);
   StoreWriter writer(std::move(store));
   Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);

@@ -34,6 +34,7 @@ std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan)
   // A specification is resolved once per configuration and not kept: a hundred thousand of them would not be small.
   struct Updates {
     ConfigurationCost cost;
+    std::int32_t ranks = 1;
     std::vector<std::int64_t> fit, trial;  // by split
   };
   std::int32_t last = -1;
@@ -47,8 +48,10 @@ std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan)
         plan.datasets[static_cast<std::size_t>(plan.dataset_of[static_cast<std::size_t>(configuration)])];
     const ModelLayout layout = model_layout(spec.model, data.sample_shape, data.classes);
     const int ttt_batch = spec.ttt.batch_size.value_or(1);
-    // An array reads one dataset.
-    const std::string dataset = std::to_string(plan.dataset_of[static_cast<std::size_t>(configuration)]) + " ";
+    // An array reads one dataset and has one group.
+    const std::string dataset = std::to_string(plan.dataset_of[static_cast<std::size_t>(configuration)]) + " " +
+                                std::to_string(spec.resources.ranks_per_trial) + " ranks ";
+    current.ranks = spec.resources.ranks_per_trial;
     current.cost.fit_key = keys.number("fit " + dataset + fit_array_key(spec, data));
     current.cost.trial_key = keys.number("trial " + dataset + trial_array_key(spec, data));
     const std::int64_t train_batch = spec.train.batch_size;
@@ -66,12 +69,13 @@ std::vector<WorkItem> work_items(const Experiment& experiment, const Plan& plan)
   for (const FitUnit& fit : plan.fits) {
     const Updates& u = look_at(fit.configuration);
     const auto updates = static_cast<float>(u.fit[static_cast<std::size_t>(fit.split)] + 1);
-    items.push_back({Stage::fit, u.cost.fit_key, -1, u.cost.fit_update * updates, u.cost.fit_bytes});
+    items.push_back({Stage::fit, u.cost.fit_key, -1, u.cost.fit_update * updates, u.cost.fit_bytes, u.ranks});
   }
   for (const TrialUnit& trial : plan.trials) {
     const Updates& u = look_at(trial.configuration);
     const auto updates = static_cast<float>(u.trial[static_cast<std::size_t>(trial.split)]);
-    items.push_back({Stage::adapt, u.cost.trial_key, trial.fit, u.cost.trial_update * updates, u.cost.trial_bytes});
+    items.push_back(
+        {Stage::adapt, u.cost.trial_key, trial.fit, u.cost.trial_update * updates, u.cost.trial_bytes, u.ranks});
   }
   return items;
 }

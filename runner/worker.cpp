@@ -68,12 +68,18 @@ void Worker::handle(Message message) {
       if (draining_) {
         send(MessageKind::dropped, message.dispatch);
       } else {
-        queue_.push_back({message.dispatch, std::move(message.payload)});
+        queue_.push_back({message.dispatch, std::move(message.payload), {}});
         start_next_job();
       }
       break;
     case MessageKind::drain:
       drain();
+      break;
+    case MessageKind::join:
+      join(message);
+      break;
+    case MessageKind::abandon:
+      abandon(message.dispatch);
       break;
     case MessageKind::finish:
       finished_ = true;
@@ -89,7 +95,29 @@ void Worker::start_next_job() {
   queue_.pop_front();
   current_ = job.dispatch;
   trainer_.send(FrameType::job, job.dispatch, job.payload);
+  if (!job.join.empty()) trainer_.send(FrameType::join, job.dispatch, job.join);
   send(MessageKind::started, job.dispatch, nlohmann::json{{"pid", trainer_.pid()}}.dump());
+}
+
+void Worker::join(const Message& message) {
+  if (current_ == message.dispatch) {
+    trainer_.send(FrameType::join, message.dispatch, message.payload);
+    return;
+  }
+  for (Job& job : queue_)
+    if (job.dispatch == message.dispatch) job.join = message.payload;
+}
+
+// Nothing of this dispatch is sent after this. The coordinator waits for a trainer that is ready.
+void Worker::abandon(std::uint64_t dispatch) {
+  std::erase_if(queue_, [&](const Job& job) { return job.dispatch == dispatch; });
+  if (current_ == dispatch && dispatch != 0) {
+    trainer_.kill();
+    current_ = 0;
+    if (!draining_) replace_trainer("its group was given up", false);
+  } else if (trainer_.ready() && current_ == 0) {
+    send(MessageKind::abandoned, dispatch);
+  }
 }
 
 void Worker::drain() {

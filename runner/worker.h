@@ -29,6 +29,7 @@ class Worker {
   struct Job {
     std::uint64_t dispatch;
     std::string payload;
+    std::string join;  // where its group meets, when that is known before it starts
   };
 
   void handle(Message message);
@@ -37,6 +38,8 @@ class Worker {
   void start_next_job();
   void replace_trainer(const std::string& reason, bool tell);
   void drain();
+  void join(const Message& message);
+  void abandon(std::uint64_t dispatch);
   void tick(Clock::time_point now);
   void send(MessageKind kind, std::uint64_t dispatch = 0, std::string payload = "", FrameType frame = {});
 

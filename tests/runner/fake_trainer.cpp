@@ -8,6 +8,10 @@
 //   TENFOLD_FAKE_FAIL=2          members of this fold fail by themselves, every time
 //   (TENFOLD_FAKE_FAIL_STAGE=fit|adapt) TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the
 //   same TENFOLD_FAKE_ROWS=1000000    a flood: rows per member in blocks, without pauses
+//   TENFOLD_FAKE_NO_MEETING=1    a group's leader never says where it waits
+//
+// Trainers of a group stir the state together over fake_group.h, so that a member that is missing or behind shows; each
+// passes a fault point of its own at every step: kill@group2:12 kills the third of a group at step 12.
 #include <unistd.h>
 
 #include <chrono>
@@ -19,6 +23,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iomanip>
+#include <optional>
 #include <sstream>
 #include <thread>
 #include <vector>
@@ -26,6 +31,7 @@
 #include "experiments/error.h"
 #include "experiments/hash.h"
 #include "experiments/metric.h"
+#include "tests/runner/fake_group.h"
 #include "trainer/fault_point.h"
 #include "trainer/session.h"
 #include "trainer/trainer_arguments.h"
@@ -67,7 +73,8 @@ std::uint64_t read_state(const CheckpointRef& ref) {
 
 class FakeArray {
  public:
-  FakeArray(const ArrayJob& job, Reporter& reporter) : job_(job), reporter_(reporter) {
+  FakeArray(const ArrayJob& job, Session& session) : job_(job), reporter_(session) {
+    if (job.group.size > 1) group_.emplace(job.group, session);
     for (std::size_t i = 0; i < job.members.size(); ++i) {
       const JobMember& member = job.members[i];
       std::uint64_t state =
@@ -93,13 +100,14 @@ class FakeArray {
     const auto pause = std::chrono::milliseconds(setting("TENFOLD_FAKE_STEP_MS", 1));
     if (step_ == 0 && job_.stage == Stage::adapt) evaluate(Phase::before, 0);
     while (step_ < steps) {
-      if (reporter_.drain_requested()) {
+      if (drained()) {
         save(false);
         return end(TrialStatus::stopped, begin);
       }
       ++step_;
       std::this_thread::sleep_for(pause);
       for (std::size_t i = 0; i < states_.size(); ++i) step(i);
+      if (group_) fault_point(("group" + std::to_string(job_.group.rank)).c_str(), step_);
       reporter_.progress({step_, steps, 1000.0 * static_cast<double>(states_.size()), 0.5, 0.4, 0.7});
       if (step_ % every == 0 && step_ < steps) save(false);
       if (step_ >= steps / 2) fail_some();
@@ -110,9 +118,18 @@ class FakeArray {
   }
 
  private:
+  bool leads() const { return job_.group.rank == 0; }
+
+  bool drained() {
+    const bool here = reporter_.drain_requested();
+    return group_ ? group_->combine(here ? 1 : 0) != 0 : here;
+  }
+
   void step(std::size_t i) {
     if (over_[i]) return;
     states_[i] = stir(states_[i], static_cast<std::uint64_t>(step_));
+    if (group_) states_[i] = group_->combine(stir(states_[i], static_cast<std::uint64_t>(job_.group.rank) + 1));
+    if (!leads()) return;
     const double loss = as_loss(states_[i]);
     if (job_.stage == Stage::fit) {
       const TrainStepRow row{step_, step_ / 10, loss, 1e-3, 2 * loss, 1e-3};
@@ -133,6 +150,7 @@ class FakeArray {
   }
 
   void evaluate(Phase phase, std::int64_t at) {
+    if (!leads()) return;
     for (std::size_t i = 0; i < states_.size(); ++i) {
       if (over_[i]) continue;
       EvaluationRow row{};
@@ -147,6 +165,7 @@ class FakeArray {
   }
 
   void save(bool last) {
+    if (!leads()) return;
     CheckpointNotice notice;
     std::ostringstream content;
     content << step_ << "\n";
@@ -180,7 +199,7 @@ class FakeArray {
       outcome.status = TrialStatus::failed;
       outcome.reason = "fails on purpose";
       outcome.retry = setting("TENFOLD_FAKE_NO_RETRY", 0) == 0;
-      reporter_.outcome(outcome);
+      if (leads()) reporter_.outcome(outcome);
     }
   }
 
@@ -208,7 +227,8 @@ class FakeArray {
 
   void end(TrialStatus status, std::chrono::steady_clock::time_point begin) {
     const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    for (std::size_t i = 0; i < states_.size(); ++i) {
+    if (group_) group_->combine(0);  // nobody parts while another still needs him
+    for (std::size_t i = 0; leads() && i < states_.size(); ++i) {
       if (over_[i]) continue;
       MemberOutcome outcome;
       outcome.member = static_cast<std::int32_t>(i);
@@ -221,6 +241,7 @@ class FakeArray {
 
   const ArrayJob& job_;
   Reporter& reporter_;
+  std::optional<FakeGroup> group_;
   std::int64_t step_ = 0;
   std::vector<std::uint64_t> states_;
   std::vector<bool> over_;
@@ -240,7 +261,7 @@ int run(int argc, char** argv) {
   options.parent = arguments->parent;
   Session session(arguments->socket, options);
   session.run(ReadyNotice{getpid(), arguments->device, "none", std::int64_t{1} << 30},
-              [](const ArrayJob& job, Reporter& reporter) { FakeArray(job, reporter).run(); });
+              [&](const ArrayJob& job, Reporter&) { FakeArray(job, session).run(); });
   return kExitDone;
 }
 
