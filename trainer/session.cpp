@@ -153,6 +153,7 @@ void Session::answer_empty(const ArrayJob& job) {
 void Session::begin(const PendingJob& pending, const ArrayJob& job) {
   set_fault_scope(job.stage, job.members);
   current_job_ = pending.number;
+  reports_ = job.group.rank == 0;
   members_done_.assign(job.members.size(), false);
   const std::lock_guard lock(output_mutex_);
   progress_ = {};
@@ -164,7 +165,7 @@ void Session::begin(const PendingJob& pending, const ArrayJob& job) {
 
 void Session::finish() {
   const auto missing = std::ranges::find(members_done_, false);
-  if (missing != members_done_.end())
+  if (reports_ && missing != members_done_.end())
     throw Error(ErrorKind::internal,
                 "the array ended without an outcome for member " + std::to_string(missing - members_done_.begin()));
   send(FrameType::job_done, "{}");
@@ -359,6 +360,8 @@ void Session::take(Frame frame) {
       queue_changed_.notify_one();
       return;
     }
+    case FrameType::join:
+      return take_address(frame);
     case FrameType::alive:
       return;
     default:

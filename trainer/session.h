@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "trainer/meeting.h"
 #include "trainer/protocol.h"
 #include "trainer/reporter.h"
 
@@ -36,7 +37,7 @@ void die_with_parent(pid_t parent);
 // heartbeats, sends rows that have waited, and reads, so that a drain is seen in the middle of a job. It ends the
 // process with _exit when the worker is gone (socket closed, silent, or no longer the parent): there is nobody left
 // to tell, and what was committed is safe.
-class Session : public Reporter {
+class Session : public Reporter, public Meeting {
  public:
   using RunArray = std::function<void(const ArrayJob&, Reporter&)>;
 
@@ -62,6 +63,8 @@ class Session : public Reporter {
   void progress(const Progress& progress) override;
   // True when a drain came after the current job was received.
   bool drain_requested() override;
+  void announce(const GroupAddress& address) override;
+  GroupAddress await(std::chrono::milliseconds patience) override;
 
  private:
   struct PendingJob {
@@ -92,6 +95,7 @@ class Session : public Reporter {
   void read_frames();
   void take(Frame frame);
   void beat();
+  void take_address(const Frame& frame);
   [[noreturn]] void leave(int status, const std::string& reason);
 
   const int socket_;
@@ -108,10 +112,12 @@ class Session : public Reporter {
 
   std::vector<bool> members_done_;  // computing thread alone
   std::uint64_t current_job_ = 0;   // computing thread alone
+  bool reports_ = true;             // computing thread alone: not another rank than the leader of a group
 
   std::mutex queue_mutex_;
   std::condition_variable queue_changed_;
   std::deque<PendingJob> queue_;
+  std::deque<std::pair<std::uint64_t, GroupAddress>> addresses_;  // by attempt, latest last: jobs may wait for them
   bool shutdown_ = false;
   bool computing_ = false;
 

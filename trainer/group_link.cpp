@@ -1,0 +1,117 @@
+#include "trainer/group_link.h"
+
+#include <algorithm>
+
+#include "experiments/error.h"
+
+namespace tenfold {
+namespace {
+
+constexpr std::uint32_t kMagic = 0x4c464e54;  // "TNFL"
+constexpr std::uint32_t kSum = 1, kBroadcast = 2, kMessage = 3, kBarrier = 4;
+constexpr std::size_t kMostMessageBytes = std::size_t{16} << 20;
+constexpr std::size_t kPieceBytes = std::size_t{256} << 10;
+
+struct Header {
+  std::uint32_t magic, kind;
+  std::uint64_t bytes;
+};
+static_assert(sizeof(Header) == 16);
+
+}  // namespace
+
+GroupLink::GroupLink(const JobGroup& group, Meeting& meeting, const GroupTimes& times)
+    : rank_(group.rank), size_(group.size), times_(times) {
+  if (leads())
+    others_ = gather_group(group, meeting, times);
+  else
+    others_.push_back(join_group(group, meeting, times));
+}
+
+void GroupLink::send_header(GroupSocket& to, std::uint32_t kind, std::size_t bytes) {
+  const Header header{kMagic, kind, bytes};
+  to.send(&header, sizeof header, times_.silence);
+}
+
+std::size_t GroupLink::receive_header(GroupSocket& from, std::uint32_t kind, std::size_t most) {
+  Header header;
+  from.receive(&header, sizeof header, times_.silence);
+  if (header.magic == kMagic && header.kind == kind && header.bytes <= most) return header.bytes;
+  throw Error(ErrorKind::communication,
+              "rank " + std::to_string(from.peer()) + " of the trial's group computes something else (message " +
+                  std::to_string(header.kind) + " of " + std::to_string(header.bytes) + " bytes, expected " +
+                  std::to_string(kind) + " of at most " + std::to_string(most) + ")");
+}
+
+void GroupLink::expect_header(GroupSocket& from, std::uint32_t kind, std::size_t bytes) {
+  if (receive_header(from, kind, bytes) == bytes) return;
+  throw Error(ErrorKind::communication,
+              "rank " + std::to_string(from.peer()) + " of the trial's group computes on fewer numbers");
+}
+
+template <class Value>
+void GroupLink::add_up(std::span<Value> values) {
+  if (!leads()) {
+    send_header(others_.front(), kSum, values.size_bytes());
+    others_.front().send(values.data(), values.size_bytes(), times_.silence);
+    expect_header(others_.front(), kSum, values.size_bytes());
+    others_.front().receive(values.data(), values.size_bytes(), times_.silence);
+    return;
+  }
+  std::vector<Value> piece(std::min(values.size(), kPieceBytes / sizeof(Value)));
+  for (GroupSocket& other : others_) {
+    expect_header(other, kSum, values.size_bytes());
+    for (std::size_t first = 0; first < values.size(); first += piece.size()) {
+      const std::size_t count = std::min(piece.size(), values.size() - first);
+      other.receive(piece.data(), count * sizeof(Value), times_.silence);
+      for (std::size_t i = 0; i < count; ++i) values[first + i] += piece[i];
+    }
+  }
+  for (GroupSocket& other : others_) {
+    send_header(other, kSum, values.size_bytes());
+    other.send(values.data(), values.size_bytes(), times_.silence);
+  }
+}
+
+template void GroupLink::add_up<float>(std::span<float>);
+template void GroupLink::add_up<double>(std::span<double>);
+
+void GroupLink::broadcast(std::span<std::byte> values) {
+  if (!leads()) {
+    expect_header(others_.front(), kBroadcast, values.size());
+    others_.front().receive(values.data(), values.size(), times_.silence);
+    return;
+  }
+  for (GroupSocket& other : others_) {
+    send_header(other, kBroadcast, values.size());
+    other.send(values.data(), values.size(), times_.silence);
+  }
+}
+
+std::string GroupLink::broadcast(const std::string& message) {
+  if (!leads()) {
+    std::string received(receive_header(others_.front(), kMessage, kMostMessageBytes), '\0');
+    others_.front().receive(received.data(), received.size(), times_.silence);
+    return received;
+  }
+  for (GroupSocket& other : others_) {
+    send_header(other, kMessage, message.size());
+    other.send(message.data(), message.size(), times_.silence);
+  }
+  return message;
+}
+
+void GroupLink::barrier() {
+  if (!leads()) send_header(others_.front(), kBarrier, 0);
+  for (GroupSocket& other : others_) expect_header(other, kBarrier, 0);
+  if (!leads()) return;
+  for (GroupSocket& other : others_) send_header(other, kBarrier, 0);
+}
+
+std::optional<int> GroupLink::gone() const {
+  for (const GroupSocket& other : others_)
+    if (other.closed_by_peer()) return other.peer();
+  return std::nullopt;
+}
+
+}  // namespace tenfold
