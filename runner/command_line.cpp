@@ -17,6 +17,7 @@
 #include "runner/commands/report.h"
 #include "runner/commands/status.h"
 #include "runner/doctor.h"
+#include "runner/gpu_sharing.h"
 #include "runner/run.h"
 
 #ifndef TENFOLD_VERSION
@@ -217,9 +218,11 @@ void add_doctor(CLI::App& app, Action& action) {
   auto options = std::make_shared<DoctorOptions>();
   CLI::App* command = add_command(app, "doctor", "Check this machine: what works, what is missing, what to do",
                                   "  tenfold doctor\n"
+                                  "  tenfold doctor --gpu\n"
                                   "  tenfold doctor --db /scratch/me/results.db");
   add_db(command, options->db);
   add_format(command, options->format, {"text", "json"});
+  command->add_flag("--gpu", options->measure_gpus, "Measure how fast NCCL sums over the GPUs of this machine");
   command->callback([options, &action] { action = [options] { return doctor_command(*options, std::cout); }; });
 }
 
@@ -311,6 +314,7 @@ int run_command_line(int argc, char** argv) {
   // What mpirun starts; no user types these, and their arguments are their own.
   if (argc > 1 && std::string_view(argv[1]) == "rank") return run_rank(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == "mpi-check") return mpi_check_rank(argc, argv);
+  if (argc > 1 && std::string_view(argv[1]) == "mps-keeper") return keep_mps(argc, argv);
 
   CLI::App app(
       "tenfold runs cross-validation experiments of test-time training: one YAML file in, one SQLite file of every\n"

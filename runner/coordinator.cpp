@@ -91,6 +91,11 @@ void Coordinator::handle(const Received& received) {
     case MessageKind::hello:
       peer.introduction = decode_introduction(message.payload);
       peer.introduced = true;
+      if (!peer.introduction.note.empty()) {
+        const std::string note = peer.introduction.host + ": " + peer.introduction.note;
+        front_.note(note);
+        writer_.submit(AddEvent{std::nullopt, "gpu_sharing", note});
+      }
       break;
     case MessageKind::started:
       started(rank, message.dispatch, message.payload);
@@ -222,6 +227,7 @@ void Coordinator::report_progress(Clock::time_point now) {
   for (const auto& [dispatch, array] : running_) {
     if (!array.started) continue;
     ++snapshot.arrays_running;
+    snapshot.slots_busy += static_cast<std::int64_t>(array.workers.size());
     snapshot.updates_per_s += std::isfinite(array.progress.updates_per_s) ? array.progress.updates_per_s : 0;
   }
   const Scheduler::Progressed done = progressed();

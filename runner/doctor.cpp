@@ -21,6 +21,8 @@
 #include "db/query.h"
 #include "db/store.h"
 #include "experiments/error.h"
+#include "runner/doctor_gpu.h"
+#include "runner/doctor_probe.h"
 #include "runner/spawn.h"
 
 namespace tenfold {
@@ -28,36 +30,6 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-constexpr auto kProbeLimit = std::chrono::seconds(30);
-
-// A folder that goes away with its owner.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(const fs::path& parent) {
-    std::string name = (parent / ".tenfold-doctor-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) {
-      throw Error(ErrorKind::storage, "cannot create a folder in " + parent.string());
-    }
-    path_ = name;
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-std::string read_text(const fs::path& file) {
-  std::ifstream in(file);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
@@ -65,46 +37,6 @@ std::string decimal(double value, const char* unit) {
   std::array<char, 64> text{};
   std::snprintf(text.data(), text.size(), "%.1f %s", value, unit);
   return text.data();
-}
-
-std::optional<fs::path> find_program(const std::string& name) {
-  const char* path = std::getenv("PATH");
-  std::istringstream folders(path == nullptr ? "/usr/bin:/bin" : path);
-  for (std::string folder; std::getline(folders, folder, ':');) {
-    const fs::path candidate = fs::path(folder.empty() ? "." : folder) / name;
-    std::error_code ignored;
-    if (fs::is_regular_file(candidate, ignored) && access(candidate.c_str(), X_OK) == 0) return candidate;
-  }
-  return std::nullopt;
-}
-
-struct ProbeResult {
-  bool succeeded = false;
-  std::string output;  // of both streams
-  std::string end;     // how it ended, when not well
-  double wall_s = 0;
-};
-
-ProbeResult probe(const fs::path& program, std::vector<std::string> arguments,
-                  const std::vector<std::string>& extra_environment = {}) {
-  const ScratchFolder scratch(fs::temp_directory_path());
-  SpawnRequest request;
-  request.program = program;
-  request.arguments = std::move(arguments);
-  request.environment = environment_without_mpi(extra_environment);
-  request.log = scratch.path() / "output";
-  const auto begin = std::chrono::steady_clock::now();
-  ChildProcess child = spawn_session(request);
-  ProbeResult result;
-  if (!child.wait_for(kProbeLimit)) {
-    result.end = "gave no answer within " + std::to_string(kProbeLimit.count()) + " s";
-  } else {
-    result.end = child.how_it_ended();
-    result.succeeded = result.end == "exited with code 0";
-  }
-  result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  result.output = read_text(request.log);
-  return result;
 }
 
 Finding examine_compiler() {
@@ -334,6 +266,7 @@ std::vector<Finding> examine_machine(const DoctorOptions& options) {
   std::vector<Finding> findings;
   append(findings, "compiler", [] { return std::vector{examine_compiler()}; });
   append(findings, "LibTorch", examine_torch_and_gpus);
+  if (options.measure_gpus) append(findings, "NCCL bandwidth", [] { return measure_gpus(); });
   append(findings, "MPI", [] { return std::vector{examine_mpi()}; });
   append(findings, "store", [&] { return examine_store(options.db); });
   append(findings, "cores", examine_machine_size);

@@ -10,6 +10,7 @@ namespace tenfold {
 struct DoctorOptions {
   std::filesystem::path db = "tenfold.db";
   std::string format = "text";  // text json
+  bool measure_gpus = false;    // the bandwidth of NCCL, too
 };
 
 enum class Health { ok, advice, missing };

@@ -47,8 +47,8 @@ Survey survey(const RunOptions& options) {
 int run_in_foreign_world(const RunOptions& options) {
   // Every rank reads the file for its device; rank 0 alone plans.
   const Experiment experiment = Experiment::load(options.experiment_file, options.overrides);
-  RankOptions rank{options, 0, false, {}};
-  rank.gpu = choose_slots(experiment.base().resources, options.slots, options.device).gpu;
+  const SlotChoice slots = choose_slots(experiment.base().resources, options.slots, options.device);
+  RankOptions rank{options, 0, slots.gpu, slots.share_gpus, {}};
   return run_in_world(rank);
 }
 
@@ -170,7 +170,7 @@ int run_experiment(const RunOptions& options) {
     report_nothing_to_do(what.prepared, options);
     return kExitDone;
   }
-  RankOptions rank{options, what.slots.slots, what.slots.gpu, {}};
+  RankOptions rank{options, what.slots.slots, what.slots.gpu, what.slots.share_gpus, {}};
   rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
   SignalReceiver signals({SIGINT, SIGTERM, SIGHUP});
   Front front(rank, signals);

@@ -43,7 +43,8 @@ struct WorkerIntroduction {
   std::int64_t pid = 0;  // of the worker
   std::string device;    // of its trainer
   std::int32_t slot = 0;
-  std::string log;  // its trainer's output
+  std::string log;   // its trainer's output
+  std::string note;  // for the user, of its host
 };
 std::string encode(const WorkerIntroduction& introduction);
 WorkerIntroduction decode_introduction(std::string_view json);

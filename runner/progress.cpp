@@ -102,6 +102,7 @@ std::string encode(const ProgressSnapshot& s) {
                                {"trials_failed", s.trials_failed},
                                {"arrays_running", s.arrays_running},
                                {"slots", s.slots},
+                               {"slots_busy", s.slots_busy},
                                {"updates_per_s", number_or_null(s.updates_per_s)},
                                {"eta_s", number_or_null(s.eta_s)},
                                {"total", number_or_null(s.total)},
@@ -122,6 +123,7 @@ ProgressSnapshot decode_snapshot(const std::string& text) {
     s.trials_failed = json.at("trials_failed").get<std::int64_t>();
     s.arrays_running = json.at("arrays_running").get<std::int64_t>();
     s.slots = json.at("slots").get<std::int64_t>();
+    s.slots_busy = json.at("slots_busy").get<std::int64_t>();
     s.updates_per_s = number_or_nan(json, "updates_per_s");
     s.eta_s = number_or_nan(json, "eta_s");
     s.total = number_or_nan(json, "total");
@@ -141,7 +143,8 @@ std::string progress_line(const ProgressSnapshot& s, int width) {
   parts.push_back(counts + ", " + std::to_string(s.fits_done) + "/" + std::to_string(s.fits_total) + " fits");
   if (s.trials_failed > 0) parts.push_back(std::to_string(s.trials_failed) + " failed");
   if (!complete(s)) {
-    parts.push_back(std::to_string(s.arrays_running) + " running");
+    parts.push_back(std::to_string(s.arrays_running) + " running" +
+                    (s.slots_busy > s.arrays_running ? " on " + std::to_string(s.slots_busy) + " slots" : ""));
     if (std::isfinite(s.updates_per_s) && s.updates_per_s > 0) {  // 0: nothing has come back yet
       parts.push_back(with_thousands(std::llround(std::min(s.updates_per_s, 1e15))) + " steps/s");
     }

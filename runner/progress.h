@@ -13,7 +13,7 @@ struct ProgressSnapshot {
   std::int64_t fits_total = 0, fits_done = 0;
   std::int64_t trials_total = 0, trials_done = 0, trials_failed = 0;
   std::int64_t arrays_running = 0;
-  std::int64_t slots = 0;
+  std::int64_t slots = 0, slots_busy = 0;        // busy: more than arrays where some take several
   double updates_per_s = 0;                      // member updates, all slots
   double eta_s = -1;                             // -1: not known yet
   double total = 0, entropy = 0, diversity = 0;  // latest adaptation losses; NaN before the first

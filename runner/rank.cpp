@@ -16,6 +16,7 @@
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_report.h"
+#include "runner/gpu_sharing.h"
 #include "runner/group_sizes.h"
 #include "runner/planning.h"
 #include "runner/rank_mpi.h"
@@ -134,7 +135,13 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
     introduction.device = slot_device(options.gpu, index_on_host);
     introduction.slot = rank - 1;
     introduction.log = log.string();
-    trainer.emplace(trainer_settings(introduction.device, log));
+    TrainerSettings settings = trainer_settings(introduction.device, log);
+    if (options.share_gpus) {
+      GpuSharing sharing = share_gpus(index_on_host == 0, mps_folder(options.front_socket, parent));
+      settings.environment = std::move(sharing.environment);
+      if (index_on_host == 0) introduction.note = sharing.note;
+    }
+    trainer.emplace(std::move(settings));
   };
   if (early) {
     prepare(*early, *early - 1);

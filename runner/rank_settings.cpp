@@ -18,6 +18,7 @@ std::string encode(const RankOptions& options) {
                         {"empty_trials", options.run.empty_trials},
                         {"slots", options.slots},
                         {"gpu", options.gpu},
+                        {"share_gpus", options.share_gpus},
                         {"front_socket", options.front_socket.string()}}
       .dump();
 }
@@ -35,6 +36,7 @@ RankOptions decode_rank_options(const std::string& text) {
     options.run.empty_trials = json.at("empty_trials").get<bool>();
     options.slots = json.at("slots").get<int>();
     options.gpu = json.at("gpu").get<bool>();
+    options.share_gpus = json.at("share_gpus").get<bool>();
     options.front_socket = json.at("front_socket").get<std::string>();
     return options;
   } catch (const nlohmann::json::exception& error) {

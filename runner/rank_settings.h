@@ -12,6 +12,7 @@ struct RankOptions {
   RunOptions run;
   int slots = 1;  // as chosen by the front
   bool gpu = false;
+  bool share_gpus = false;  // several slots on each
   std::filesystem::path front_socket;  // empty: inside a foreign MPI world, rank 0 stands for the front itself
 };
 std::string encode(const RankOptions& options);

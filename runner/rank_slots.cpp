@@ -57,9 +57,10 @@ int usable_cores() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-SlotChoice choose_slots(const ResourcesSpec& resources, int wanted_slots, const std::string& wanted_device) {
+SlotChoice choose_slots(const ResourcesSpec& resources, int wanted_slots, const std::string& wanted_device,
+                        int gpus_here) {
   const std::string& device = wanted_device.empty() ? resources.device : wanted_device;
-  const int gpus = device == "cpu" ? 0 : visible_gpus();
+  const int gpus = device == "cpu" ? 0 : gpus_here;
   if (device == "cuda" && gpus == 0)
     throw Error(ErrorKind::device,
                 "device cuda is asked for, but no NVIDIA GPU is visible here: use --device cpu, or see tenfold doctor");
@@ -67,8 +68,9 @@ SlotChoice choose_slots(const ResourcesSpec& resources, int wanted_slots, const 
   choice.gpu = gpus > 0;
   choice.slots = wanted_slots > 0      ? wanted_slots
                  : resources.slots > 0 ? resources.slots
-                 : gpus > 0            ? gpus
+                 : gpus > 0            ? gpus * resources.slots_per_gpu
                                        : usable_cores();
+  choice.share_gpus = choice.gpu && resources.slots_per_gpu > 1;
   return choice;
 }
 

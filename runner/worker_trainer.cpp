@@ -45,12 +45,12 @@ void Trainer::start() {
   nonsense_.clear();
   ready_ = end_of_stream_ = false;
   // One thread per slot: more would fight for the cores and change sums.
-  std::vector<std::string> threads;
-  if (settings_.device == "cpu") threads = {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1"};
+  std::vector<std::string> environment = settings_.environment;
+  if (settings_.device == "cpu") environment.insert(environment.end(), {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1"});
   child_ = spawn_session(
       {settings_.program,
        {"--socket-fd", "3", "--device", settings_.device, "--threads", "1", "--parent-pid", std::to_string(::getpid())},
-       environment_without_mpi(threads),
+       environment_without_mpi(environment),
        settings_.log,
        theirs.get()});
   started_ = last_heard_ = Clock::now();

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runner/child.h"
 #include "runner/unix_socket.h"
@@ -16,8 +17,9 @@ struct TrainerSettings {
   std::filesystem::path program;
   std::string device = "cpu";
   std::filesystem::path log;
-  double silence_s = 30;       // a trainer that says nothing for so long is hung
-  double start_limit_s = 180;  // until it is ready: cold file caches, a GPU's first context
+  std::vector<std::string> environment;  // NAME=value beside ours
+  double silence_s = 30;                 // a trainer that says nothing for so long is hung
+  double start_limit_s = 180;            // until it is ready: cold file caches, a GPU's first context
 };
 // $TENFOLD_TRAINER, or tenfold-trainer beside the running program. Limits from $TENFOLD_TRAINER_SILENCE_S.
 TrainerSettings trainer_settings(const std::string& device, const std::filesystem::path& log);

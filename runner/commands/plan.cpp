@@ -83,6 +83,18 @@ std::string arrays(const PlannedArrays& planned, const char* of) {
   return count(planned.arrays, "array") + " of " + of + " (" + range(planned.members) + " each)";
 }
 
+// Of trials over several slots; where there are none, nothing is worth saying.
+void print_groups(const PlanSummary& s, std::ostream& out) {
+  if (s.groups.empty() || s.groups.back().ranks == 1) return;
+  for (const PlannedGroups& g : s.groups) {
+    std::string text = count(g.ranks, "slot") + " per trial in " + count(g.configurations, "configuration") + ": ";
+    text += g.at_once == 0   ? "more than there are (" + number(s.slots) + "), so the run would not start"
+            : g.at_once == 1 ? "one array at a time"
+                             : number(g.at_once) + " arrays at once";
+    line(out, "groups", text);
+  }
+}
+
 void print_work(const PlanSummary& s, std::ostream& out) {
   line(out, "work",
        count(static_cast<std::int64_t>(s.labels.size()), "configuration") + ", " + count(s.fits, "fit") + ", " +
@@ -97,6 +109,7 @@ void print_work(const PlanSummary& s, std::ostream& out) {
     line(out, "memory",
          "about " + number((s.trainer_bytes >> 20) + 1) + " MiB in each of " + count(s.slots, "trainer"));
   }
+  print_groups(s, out);
   if (s.stored) {
     std::string text = s.db + " has " + number(s.stored->fits_done) + " of " + count(s.fits, "fit") + " and " +
                        number(s.stored->trials_done) + " of " + count(s.trials, "trial");

@@ -27,7 +27,10 @@ nlohmann::json to_json(const PlanSummary& s) {
       {"eta_s", s.eta_s < 0 ? nlohmann::json() : nlohmann::json(s.eta_s)},
       {"stored", nullptr},
       {"data", nlohmann::json::array()},
-      {"models", nlohmann::json::array()}};
+      {"models", nlohmann::json::array()},
+      {"groups", nlohmann::json::array()}};
+  for (const PlannedGroups& g : s.groups)
+    json["groups"].push_back({{"ranks", g.ranks}, {"configurations", g.configurations}, {"at_once", g.at_once}});
   if (s.stored) {
     json["stored"] = {{"fits_done", s.stored->fits_done},
                       {"trials_done", s.stored->trials_done},

@@ -39,6 +39,7 @@ class Summariser {
   PlanSummary make() {
     for (std::size_t c = 0; c < prepared_.experiment.configurations().size(); ++c) look_at_configuration(c);
     count_updates();
+    count_groups();
     look_at_store();
     form_arrays();
     summary_.trainer_bytes =
@@ -146,6 +147,12 @@ class Summariser {
     }
   }
 
+  void count_groups() {
+    std::map<std::int64_t, std::int64_t> configurations;
+    for (const std::int32_t ranks : prepared_.ranks) ++configurations[ranks];
+    for (const auto& [ranks, count] : configurations) summary_.groups.push_back({ranks, count, summary_.slots / ranks});
+  }
+
   void look_at_store() {
     fits_done_.assign(prepared_.plan.fits.size(), false);
     trials_over_.assign(prepared_.plan.trials.size(), false);
@@ -226,11 +233,12 @@ class Summariser {
                                                                    : prepared_.plan.trials[i - fits].configuration);
         if (own) {
           const auto unit = units.find(identity.hex());
-          if (unit != units.end() && unit->second.wall_s >= 0) costs.observe(items[i], unit->second.wall_s);
+          if (unit != units.end() && unit->second.wall_s >= 0)
+            costs.observe(items[i], unit->second.wall_s * items[i].ranks);
         } else {
           const auto& times = is_fit ? stored_.fit_wall_s : stored_.trial_wall_s;
           const auto time = times.find(is_fit ? fit_keys_[configuration] : trial_keys_[configuration]);
-          if (time != times.end()) costs.observe(items[i], time->second);
+          if (time != times.end()) costs.observe(items[i], time->second * items[i].ranks);
         }
       }
     }

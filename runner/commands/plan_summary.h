@@ -49,6 +49,13 @@ struct PlannedArrays {
   Range members;
 };
 
+// Configurations whose trials take as many slots.
+struct PlannedGroups {
+  std::int64_t ranks = 1;
+  std::int64_t configurations = 0;
+  std::int64_t at_once = 0;  // arrays that the slots have room for
+};
+
 // What the store has of this very plan.
 struct StoredWork {
   std::int64_t fits_done = 0, trials_done = 0, trials_failed = 0;
@@ -61,6 +68,7 @@ struct PlanSummary {
   std::vector<std::string> labels;  // of the configurations
   std::vector<PlannedData> data;
   std::vector<PlannedModel> models;
+  std::vector<PlannedGroups> groups;                // by ranks, ascending
   PlannedArrays fit_arrays, trial_arrays;           // of what is left to do
   std::int64_t train_updates = 0, ttt_updates = 0;  // of all units
   std::int64_t trainer_bytes = 0;                   // estimated, of the largest array

@@ -24,6 +24,7 @@ ProgressSnapshot halfway() {
   s.trials_done = 32;
   s.arrays_running = 2;
   s.slots = 2;
+  s.slots_busy = 2;
   s.updates_per_s = 1234.4;
   s.eta_s = 4.2;
   s.total = 1.2344;
@@ -118,6 +119,12 @@ TEST(ProgressLine, NothingPlannedAndEverythingDone) {
   EXPECT_EQ(line.find("running"), std::string::npos);
 }
 
+TEST(ProgressLine, SaysHowManySlotsAreBusyWhereArraysTakeSeveral) {
+  ProgressSnapshot s = halfway();
+  s.slots_busy = 5;
+  EXPECT_NE(progress_line(s, 200).find("2 running on 5 slots, "), std::string::npos);
+}
+
 TEST(ProgressSnapshotJson, KeepsEveryValueAndNan) {
   ProgressSnapshot s = halfway();
   s.trials_failed = 7;
@@ -130,6 +137,7 @@ TEST(ProgressSnapshotJson, KeepsEveryValueAndNan) {
   EXPECT_EQ(back.trials_failed, 7);
   EXPECT_EQ(back.arrays_running, 2);
   EXPECT_EQ(back.slots, 2);
+  EXPECT_EQ(back.slots_busy, 2);
   EXPECT_EQ(back.updates_per_s, s.updates_per_s);
   EXPECT_EQ(back.eta_s, s.eta_s);
   EXPECT_EQ(back.total, s.total);

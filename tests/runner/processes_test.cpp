@@ -14,6 +14,7 @@
 #include "runner/child.h"
 #include "runner/coordinator_front.h"
 #include "runner/coordinator_resume.h"
+#include "runner/gpu_sharing.h"
 #include "runner/rank_settings.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
@@ -213,6 +214,28 @@ TEST(Slots, TheCommandLineGoesBeforeTheFileAndTheFileBeforeTheMachine) {
   EXPECT_EQ(visible_gpus(), 0);
   EXPECT_THROW(choose_slots(resources, 0, "cuda"), Error);
   ::unsetenv("CUDA_VISIBLE_DEVICES");
+}
+
+TEST(Slots, EveryGpuHasAsManyAsTheFileWantsToShareIt) {
+  ResourcesSpec resources;
+  EXPECT_EQ(choose_slots(resources, 0, "", 4).slots, 4);
+  EXPECT_FALSE(choose_slots(resources, 0, "", 4).share_gpus);
+  resources.slots_per_gpu = 3;
+  EXPECT_EQ(choose_slots(resources, 0, "", 4).slots, 12);
+  EXPECT_TRUE(choose_slots(resources, 0, "", 4).share_gpus);
+  EXPECT_EQ(choose_slots(resources, 5, "", 4).slots, 5);
+  EXPECT_EQ(choose_slots(resources, 0, "cpu", 4).slots, usable_cores());
+  EXPECT_FALSE(choose_slots(resources, 0, "cpu", 4).share_gpus);
+}
+
+TEST(Slots, ADaemonThatIsNotOursIsUsedAsItIs) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / "tenfold-no-mps-here";
+  ::setenv("CUDA_MPS_PIPE_DIRECTORY", "/run/their-mps", 1);
+  const GpuSharing sharing = share_gpus(true, folder);
+  ::unsetenv("CUDA_MPS_PIPE_DIRECTORY");
+  EXPECT_TRUE(sharing.environment.empty());
+  EXPECT_THAT(sharing.note, testing::HasSubstr("/run/their-mps"));
+  EXPECT_FALSE(std::filesystem::exists(folder)) << "nothing is started";
 }
 
 TEST(Limits, ComeFromTheEnvironmentAndAreChecked) {
