@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string_view>
@@ -103,7 +104,7 @@ ChildProcess spawn_session(const SpawnRequest& request) {
 }
 
 ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
-  const UniqueFd log = open_log(request.log);
+  const UniqueFd log = request.log.empty() ? UniqueFd() : open_log(request.log);
   UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   int report[2];
   if (::pipe2(report, O_CLOEXEC) != 0) cannot_start(request.program, errno);
@@ -128,8 +129,10 @@ ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::dup2(null.get(), 0);
-    ::dup2(log.get(), 1);
-    ::dup2(log.get(), 2);
+    if (log) {
+      ::dup2(log.get(), 1);
+      ::dup2(log.get(), 2);
+    }
     ::execve(request.program.c_str(), argv.data(), envp.data());
     const int error = errno;
     [[maybe_unused]] const ssize_t written = ::write(report_write.get(), &error, sizeof error);
@@ -148,6 +151,21 @@ std::vector<std::string> environment_without_mpi(const std::vector<std::string>&
 
 std::vector<std::string> environment_with(const std::vector<std::string>& extra) {
   return merged_environment(extra, false);
+}
+
+std::filesystem::path installed_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::string rest = path ? path : "";
+  rest += ":/usr/local/bin:/usr/bin";
+  for (std::size_t begin = 0; begin <= rest.size();) {
+    const std::size_t end = std::min(rest.find(':', begin), rest.size());
+    const std::filesystem::path candidate = std::filesystem::path(rest.substr(begin, end - begin)) / name;
+    if (::access(candidate.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(candidate)) return candidate;
+    begin = end + 1;
+  }
+  throw Error(ErrorKind::communication, name +
+                                            " is not installed or not in PATH: run ./tenfold setup, or load your "
+                                            "cluster's Open MPI module");
 }
 
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {

@@ -16,8 +16,10 @@ constexpr std::size_t kReadAtOnceBytes = std::size_t{1} << 20;
 constexpr int kFailedStarts = 3;
 constexpr auto kHeartbeat = std::chrono::seconds(1);
 constexpr auto kTick = std::chrono::milliseconds(100);
-// After a TERM that is not ours the coordinator may still be draining.
+// After a TERM that is not ours the coordinator may still be draining, and then it says so every second; if it does
+// not, our host was cut off from it, or it is gone.
 constexpr auto kGraceAfterTerm = std::chrono::seconds(12);
+constexpr double kSilenceAfterTerm_s = 2;
 
 }  // namespace
 
@@ -191,7 +193,9 @@ void Worker::tick(Clock::time_point now) {
     if (*signal == SIGTERM || *signal == SIGINT || *signal == SIGHUP)
       leave_by_ = std::min(leave_by_, now + kGraceAfterTerm);
   if (orphaned_() || now > leave_by_) abandoned_ = true;
-  if (heard_ && std::chrono::duration<double>(now - last_heard_).count() > silence_s_) abandoned_ = true;
+  const bool terminated = leave_by_ != Clock::time_point::max();
+  const double limit_s = terminated ? std::min(silence_s_, kSilenceAfterTerm_s) : silence_s_;
+  if (heard_ && std::chrono::duration<double>(now - last_heard_).count() > limit_s) abandoned_ = true;
   if (now - last_heartbeat_ >= kHeartbeat) {
     last_heartbeat_ = now;
     send(MessageKind::heartbeat);
