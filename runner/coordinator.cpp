@@ -11,6 +11,7 @@
 #include "datasets/dataset.h"
 #include "experiments/error.h"
 #include "runner/hosts.h"
+#include "runner/stuck_watch.h"
 
 namespace tenfold {
 namespace {
@@ -18,6 +19,8 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kHeartbeat = std::chrono::seconds(1);
 constexpr auto kReport = std::chrono::milliseconds(500);
+// One turn reads a checkpoint for its SHA-256 at most; more than a drain may take is no turn any more.
+constexpr double kStuckLimit_s = 600, kStuckLimitTerminated_s = 10;
 constexpr std::size_t kHoldAboveBytes = std::size_t{64} << 20;
 constexpr std::size_t kReleaseBelowBytes = std::size_t{32} << 20;
 
@@ -49,7 +52,9 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
 }
 
 RunOutcome Coordinator::run() {
+  StuckWatch watch(kStuckLimit_s, kStuckLimitTerminated_s);
   while (!finished()) {
+    watch.turn();
     port_.progress();
     bool active = false;
     while (const auto received = port_.next()) {

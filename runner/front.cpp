@@ -145,7 +145,8 @@ void Front::coordinator_died() {
   const bool never_came = !channel_;
   mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
-  const std::string tail = log_tail(log_, log_begin_);
+  // What mpirun says of its own end is long and general; the cause of a failed start is what came first.
+  const std::string tail = never_came ? log_head(log_, log_begin_) : log_tail(log_, log_begin_);
   throw Error(ErrorKind::communication,
               std::string(never_came ? "the processes of the run did not start" : "the coordinator of the run died") +
                   (tail.empty() ? "" : " (" + tail + ")") +

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 #include "experiments/error.h"
@@ -71,6 +72,27 @@ std::vector<std::string> merged_environment(const std::vector<std::string>& extr
     if (!replaced) result.emplace_back(variable);
   }
   result.insert(result.end(), extra.begin(), extra.end());
+  return result;
+}
+
+std::string read_part(const std::filesystem::path& file, std::uintmax_t begin, std::uintmax_t bytes) {
+  std::ifstream in(file, std::ios::binary);
+  std::string text(bytes, '\0');
+  in.seekg(static_cast<std::streamoff>(begin));
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  return text;
+}
+
+// Lines joined by " | ", without control characters and rulers.
+std::string on_one_line(const std::string& text) {
+  std::string result;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    std::erase_if(line, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+    if (line.find_first_not_of('-') == std::string::npos) continue;
+    result += (result.empty() ? "" : " | ") + line;
+  }
   return result;
 }
 
@@ -169,27 +191,19 @@ std::filesystem::path installed_program(const std::string& name) {
 }
 
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
-  std::ifstream in(log, std::ios::binary);
-  if (!in) return "";
-  in.seekg(0, std::ios::end);
-  const auto size = static_cast<std::uintmax_t>(in.tellg());
-  if (size <= from_byte) return "";
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(log, error);
+  if (error || size <= from_byte) return "";
   const std::uintmax_t begin = std::max<std::uintmax_t>(from_byte, size > max_bytes ? size - max_bytes : 0);
-  std::string text(size - begin, '\0');
-  in.seekg(static_cast<std::streamoff>(begin));
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
+  std::string text = read_part(log, begin, size - begin);
   if (begin > from_byte) text.erase(0, text.find('\n') == std::string::npos ? 0 : text.find('\n') + 1);
-  std::string result;
-  for (const char c : text) {
-    if (c == '\n') {
-      if (!result.empty() && !result.ends_with(" | ")) result += " | ";
-    } else if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
-      result += c;
-    }
-  }
-  while (result.ends_with(" | ")) result.resize(result.size() - 3);
-  return result;
+  return on_one_line(text);
+}
+
+std::string log_head(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
+  std::string text = read_part(log, from_byte, max_bytes);
+  if (text.size() == max_bytes && text.rfind('\n') != std::string::npos) text.resize(text.rfind('\n'));
+  return on_one_line(text);
 }
 
 std::filesystem::path program_folder() {

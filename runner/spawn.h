@@ -40,6 +40,9 @@ std::filesystem::path installed_program(const std::string& name);
 // The last lines of a file from `from_byte` on, joined by " | ", without control characters, at most `max_bytes`.
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);
 
+// The first lines, likewise.
+std::string log_head(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);
+
 // The folder of the running program.
 std::filesystem::path program_folder();
 

@@ -7,6 +7,7 @@
 
 #include "experiments/error.h"
 #include "runner/rank_settings.h"
+#include "runner/stuck_watch.h"
 
 namespace tenfold {
 namespace {
@@ -37,7 +38,9 @@ Worker::Worker(MessagePort& port, Trainer& trainer, SignalReceiver& signals, Wor
 bool Worker::run() {
   send(MessageKind::hello, 0, encode(introduction_));
   if (!trainer_.running()) replace_trainer("it has not been started", false);
+  StuckWatch watch(3 * silence_s_, kSilenceAfterTerm_s);
   while (!finished_ && !abandoned_) {
+    watch.turn();
     port_.progress();
     bool active = port_.unsent_bytes(0) > 2 * kChunkBytes;
     while (auto received = port_.next()) {
