@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -36,6 +37,10 @@ SpawnRequest daemon_request(int argc, char** argv, const std::filesystem::path& 
   SpawnRequest request;
   request.program = daemon.has_parent_path() ? daemon : installed_program(daemon.string());
   request.arguments.assign(argv + 3, argv + argc);
+  // Between its signals to the workers. mpirun waits long, for a drain; this daemon kills only when mpirun is gone or
+  // ends, and serves none of the calls in which MPI may hold a worker meanwhile.
+  const auto found = std::ranges::find(request.arguments, "odls_base_sigkill_timeout");
+  if (found != request.arguments.end() && found + 1 != request.arguments.end()) *(found + 1) = "1";
   // Open MPI's daemons look at TMPDIR alone.
   request.environment =
       environment_with({std::string(kHostFolderVariable) + "=" + folder.string(), "TMPDIR=" + folder.string()});
