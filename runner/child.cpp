@@ -8,6 +8,8 @@
 #include <cstring>
 #include <thread>
 
+#include "runner/process_table.h"
+
 namespace tenfold {
 namespace {
 
@@ -71,10 +73,21 @@ void ChildProcess::kill_session() {
   if (!ended()) ::kill(pid_, SIGKILL);
 }
 
+void ChildProcess::kill_whole_session() {
+  kill_session();
+  if (pid_ <= 0) return;
+  for (const pid_t member : processes_of_session(pid_)) ::kill(member, SIGKILL);
+}
+
 std::string ChildProcess::how_it_ended() const {
   if (!status_) return "still runs";
   if (WIFSIGNALED(*status_)) return "killed by " + signal_name(WTERMSIG(*status_));
   return "exited with code " + std::to_string(WEXITSTATUS(*status_));
+}
+
+int ChildProcess::exit_code() const {
+  if (!status_) return -1;
+  return WIFSIGNALED(*status_) ? 128 + WTERMSIG(*status_) : WEXITSTATUS(*status_);
 }
 
 }  // namespace tenfold

@@ -26,8 +26,10 @@ class ChildProcess {
   bool wait_for(std::chrono::milliseconds limit);  // true when it has ended
   void signal(int number);                         // to the child alone
   void kill_session();                             // SIGKILL to all of its session's leading group
+  void kill_whole_session();  // ... and to those in it that made groups of their own, as mpirun's children do
   // "killed by SIGSEGV (segmentation fault)", "exited with code 3"; only after it has ended.
   std::string how_it_ended() const;
+  int exit_code() const;  // 128 + number when a signal ended it; -1: it still runs
 
  private:
   pid_t pid_ = -1;

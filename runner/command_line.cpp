@@ -18,6 +18,7 @@
 #include "runner/commands/status.h"
 #include "runner/doctor.h"
 #include "runner/gpu_sharing.h"
+#include "runner/host_agent.h"
 #include "runner/run.h"
 
 #ifndef TENFOLD_VERSION
@@ -77,6 +78,13 @@ void add_run(CLI::App& app, Action& action) {
   add_experiment_file(command, options->experiment_file, options->overrides);
   add_db(command, options->db);
   add_resources(command, options->slots, options->device);
+  CLI::Option* hosts = command
+                           ->add_option("--hosts", options->hosts,
+                                        "Spread the run over hosts that ssh reaches, with their slots: a:4,b:4")
+                           ->type_name("HOST:N,...");
+  command->add_option("--hostfile", options->hostfile, "The same from a file in Open MPI's format: a slots=4")
+      ->type_name("FILE")
+      ->excludes(hosts);
   command->add_flag_callback(
       "--no-share", [options] { options->share_fits = false; },
       "Train every trial by itself, also where trials differ only in how they adapt");
@@ -313,6 +321,7 @@ std::string closest(const std::string& word, const std::vector<std::string>& can
 int run_command_line(int argc, char** argv) {
   // What mpirun starts; no user types these, and their arguments are their own.
   if (argc > 1 && std::string_view(argv[1]) == "rank") return run_rank(argc, argv);
+  if (argc > 1 && std::string_view(argv[1]) == "host-agent") return run_host_agent(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == "mpi-check") return mpi_check_rank(argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == "mps-keeper") return keep_mps(argc, argv);
 

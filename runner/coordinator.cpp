@@ -1,7 +1,6 @@
 #include "runner/coordinator.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +10,8 @@
 
 #include "datasets/dataset.h"
 #include "experiments/error.h"
+#include "runner/hosts.h"
+#include "runner/stuck_watch.h"
 
 namespace tenfold {
 namespace {
@@ -18,16 +19,12 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kHeartbeat = std::chrono::seconds(1);
 constexpr auto kReport = std::chrono::milliseconds(500);
+// One turn reads a checkpoint for its SHA-256 at most; more than a drain may take is no turn any more.
+constexpr double kStuckLimit_s = 600, kStuckLimitTerminated_s = 10;
 constexpr std::size_t kHoldAboveBytes = std::size_t{64} << 20;
 constexpr std::size_t kReleaseBelowBytes = std::size_t{32} << 20;
 
 double seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
-
-std::string host_name() {
-  char text[256] = "";
-  ::gethostname(text, sizeof text - 1);
-  return text;
-}
 
 std::string reason_in(const std::string& payload) {
   const auto json = nlohmann::json::parse(payload, nullptr, false);
@@ -55,7 +52,9 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
 }
 
 RunOutcome Coordinator::run() {
+  StuckWatch watch(kStuckLimit_s, kStuckLimitTerminated_s);
   while (!finished()) {
+    watch.turn();
     port_.progress();
     bool active = false;
     while (const auto received = port_.next()) {
@@ -145,12 +144,12 @@ void Coordinator::tick(Clock::time_point now) {
 }
 
 void Coordinator::watch_peers(Clock::time_point now) {
-  static const std::string here = host_name();
+  static const std::string here = this_machine();
   for (int rank = 1; rank < port_.size(); ++rank) {
     const Peer& peer = peers_[static_cast<std::size_t>(rank)];
     if (peer.lost) continue;
     // On this host the kernel knows at once; elsewhere only silence tells.
-    const bool dead = peer.introduced && peer.introduction.host == here &&
+    const bool dead = peer.introduced && peer.introduction.machine == here &&
                       ::kill(static_cast<pid_t>(peer.introduction.pid), 0) != 0 && errno == ESRCH;
     if (dead) {
       // What it sent before it died has arrived: it is read before the worker is written off.

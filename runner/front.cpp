@@ -12,6 +12,7 @@
 #include "experiments/error.h"
 #include "runner/front_report.h"
 #include "runner/group_sizes.h"
+#include "runner/hosts.h"
 #include "runner/rank.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
@@ -27,21 +28,27 @@ constexpr auto kTermLimit = std::chrono::seconds(2);
 // The front's own part of a run: what is there to do? Under the run lock, which the coordinator takes over.
 struct Survey {
   PreparedExperiment prepared;
-  SlotChoice slots;
+  HostLayout layout;
   bool done = false;
 };
+
+std::vector<Host> asked_hosts(const RunOptions& options) {
+  if (!options.hostfile.empty()) return read_hostfile(options.hostfile);
+  return options.hosts.empty() ? std::vector<Host>{} : parse_hosts(options.hosts);
+}
 
 Survey survey(const RunOptions& options) {
   PreparedExperiment prepared =
       prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::write);
-  const SlotChoice slots = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
+  HostLayout layout =
+      lay_out(asked_hosts(options), prepared.experiment.base().resources, options.slots, options.device);
   const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
   Store store = Store::open(options.db);
   const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
   const bool done = everything_is_done(registered);
-  check_group_sizes(prepared, registered, slots.slots, slots.gpu);
-  if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, slots) << std::flush;
-  return {std::move(prepared), slots, done};
+  check_group_sizes(prepared, registered, layout.choice.slots, layout.choice.gpu);
+  if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, layout) << std::flush;
+  return {std::move(prepared), std::move(layout), done};
 }
 
 int run_in_foreign_world(const RunOptions& options) {
@@ -54,8 +61,8 @@ int run_in_foreign_world(const RunOptions& options) {
 
 }  // namespace
 
-Front::Front(const RankOptions& options, SignalReceiver& signals)
-    : options_(options), signals_(signals), started_(Clock::now()) {
+Front::Front(const RankOptions& options, const HostLayout& layout, SignalReceiver& signals)
+    : options_(options), signals_(signals), folder_(mpi_bytes(options.slots + 1)), started_(Clock::now()) {
   const std::filesystem::path logs = log_folder(options.run.db);
   std::error_code error;
   std::filesystem::create_directories(logs, error);
@@ -65,7 +72,7 @@ Front::Front(const RankOptions& options, SignalReceiver& signals)
   if (error) log_begin_ = 0;
   options_.front_socket = folder_.path() / "front";
   listener_ = listen_unix(options_.front_socket);
-  mpirun_ = start_mpirun(options_, folder_.path(), log_);
+  mpirun_ = start_mpirun(options_, layout, folder_.path(), log_);
   view_.emplace(STDERR_FILENO, options_.run.quiet);
 }
 
@@ -136,9 +143,10 @@ void Front::take_lines() {
 void Front::coordinator_died() {
   view_.reset();
   const bool never_came = !channel_;
-  mpirun_.kill_session();
+  mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
-  const std::string tail = log_tail(log_, log_begin_);
+  // What mpirun says of its own end is long and general; the cause of a failed start is what came first.
+  const std::string tail = never_came ? log_head(log_, log_begin_) : log_tail(log_, log_begin_);
   throw Error(ErrorKind::communication,
               std::string(never_came ? "the processes of the run did not start" : "the coordinator of the run died") +
                   (tail.empty() ? "" : " (" + tail + ")") +
@@ -148,18 +156,17 @@ void Front::coordinator_died() {
 
 void Front::end() {
   view_.reset();
-  if (stopped_at_once_) {
-    mpirun_.kill_session();
-    mpirun_.wait_for(kEndLimit);
-    return;
+  if (!stopped_at_once_) {
+    // After the loss of a worker mpirun may never end by itself; rank 0 is through, so a TERM harms nobody.
+    const bool waits_for_the_dead = outcome_ && outcome_->lost_workers;
+    if (!mpirun_.wait_for(waits_for_the_dead ? kLostEndLimit : kEndLimit)) {
+      mpirun_.signal(SIGTERM);
+      mpirun_.wait_for(kTermLimit);
+    }
   }
-  // After the loss of a worker mpirun may never end by itself; rank 0 is through, so a TERM harms nobody.
-  const bool waits_for_the_dead = outcome_ && outcome_->lost_workers;
-  if (mpirun_.wait_for(waits_for_the_dead ? kLostEndLimit : kEndLimit)) return;
-  mpirun_.signal(SIGTERM);
-  if (mpirun_.wait_for(kTermLimit)) return;
-  mpirun_.kill_session();
-  mpirun_.wait_for(kTermLimit);
+  // Whatever is left: an ssh to a host that does not answer, and mpirun if it waits for that.
+  mpirun_.kill_whole_session();
+  mpirun_.wait_for(stopped_at_once_ ? kEndLimit : kTermLimit);
 }
 
 int run_experiment(const RunOptions& options) {
@@ -170,10 +177,10 @@ int run_experiment(const RunOptions& options) {
     report_nothing_to_do(what.prepared, options);
     return kExitDone;
   }
-  RankOptions rank{options, what.slots.slots, what.slots.gpu, what.slots.share_gpus, {}};
+  RankOptions rank{options, what.layout.choice.slots, what.layout.choice.gpu, what.layout.choice.share_gpus, {}};
   rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
   SignalReceiver signals({SIGINT, SIGTERM, SIGHUP});
-  Front front(rank, signals);
+  Front front(rank, what.layout, signals);
   const RunOutcome outcome = front.watch();
   if (front.stopped_at_once()) {
     front.end();

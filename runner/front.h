@@ -7,6 +7,7 @@
 #include "runner/child.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_mpirun.h"
+#include "runner/private_folder.h"
 #include "runner/progress.h"
 #include "runner/run.h"
 #include "runner/signals.h"
@@ -17,7 +18,7 @@ namespace tenfold {
 // is left when it returns.
 class Front {
  public:
-  Front(const RankOptions& options, SignalReceiver& signals);
+  Front(const RankOptions& options, const HostLayout& layout, SignalReceiver& signals);
 
   // Until the coordinator has told how the run ended. Throws Error(communication) when it died without a word.
   RunOutcome watch();

@@ -49,13 +49,16 @@ bool everything_is_done(const RegisteredPlan& registered) {
 }
 
 std::string describe_start(const PreparedExperiment& prepared, const RegisteredPlan& registered,
-                           const RunOptions& options, const SlotChoice& slots) {
+                           const RunOptions& options, const HostLayout& layout) {
   const Plan& plan = prepared.plan;
+  const auto hosts = std::count_if(layout.hosts.begin(), layout.hosts.end(), [](const Host& h) { return h.slots > 0; });
   std::string text = prepared.experiment.name() + ": " +
                      count(static_cast<std::int64_t>(prepared.experiment.configurations().size()), "configuration") +
                      ", " + count(static_cast<std::int64_t>(plan.trials.size()), "trial") + " from " +
-                     count(static_cast<std::int64_t>(plan.fits.size()), "fit") + ", on " + count(slots.slots, "slot") +
-                     (slots.gpu ? " (GPU)" : " (CPU)") + "; results in " + options.db.string() + "\n";
+                     count(static_cast<std::int64_t>(plan.fits.size()), "fit") + ", on " +
+                     count(layout.choice.slots, "slot") + (layout.choice.gpu ? " (GPU)" : " (CPU)") +
+                     (layout.several() ? " of " + count(hosts, "host") : "") + "; results in " + options.db.string() +
+                     "\n";
   if (!registered.existed) return text;
   const std::int64_t done = with_status(registered.trials, TrialStatus::done);
   const std::int64_t failed = with_status(registered.trials, TrialStatus::failed);

@@ -5,8 +5,8 @@
 
 #include "db/store.h"
 #include "runner/coordinator_front.h"
+#include "runner/hosts.h"
 #include "runner/planning.h"
-#include "runner/rank_slots.h"
 #include "runner/run.h"
 
 // What a user reads before and after a run.
@@ -14,7 +14,7 @@ namespace tenfold {
 
 // One or two lines: how much there is to do, what is new, where it goes.
 std::string describe_start(const PreparedExperiment& prepared, const RegisteredPlan& registered,
-                           const RunOptions& options, const SlotChoice& slots);
+                           const RunOptions& options, const HostLayout& layout);
 
 bool everything_is_done(const RegisteredPlan& registered);
 

@@ -20,15 +20,21 @@ static_assert(sizeof(MessageHeader) == 16);
 }  // namespace
 
 std::string encode(const WorkerIntroduction& introduction) {
-  return nlohmann::json{{"host", introduction.host}, {"pid", introduction.pid}, {"device", introduction.device},
-                        {"slot", introduction.slot}, {"log", introduction.log}, {"note", introduction.note}}
+  return nlohmann::json{{"host", introduction.host},
+                        {"machine", introduction.machine},
+                        {"pid", introduction.pid},
+                        {"device", introduction.device},
+                        {"slot", introduction.slot},
+                        {"log", introduction.log},
+                        {"note", introduction.note}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 WorkerIntroduction decode_introduction(std::string_view text) {
   try {
     const auto json = nlohmann::json::parse(text);
-    return {json.at("host"), json.at("pid"), json.at("device"), json.at("slot"), json.at("log"), json.at("note")};
+    return {json.at("host"), json.at("machine"), json.at("pid"), json.at("device"),
+            json.at("slot"), json.at("log"),     json.at("note")};
   } catch (const nlohmann::json::exception& e) {
     throw Error(ErrorKind::communication, std::string("a worker introduced itself badly: ") + e.what());
   }

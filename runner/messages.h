@@ -40,6 +40,7 @@ struct Message {
 
 struct WorkerIntroduction {
   std::string host;
+  std::string machine;   // where `pid` means something (this_machine())
   std::int64_t pid = 0;  // of the worker
   std::string device;    // of its trainer
   std::int32_t slot = 0;

@@ -18,6 +18,7 @@
 #include "runner/front_report.h"
 #include "runner/gpu_sharing.h"
 #include "runner/group_sizes.h"
+#include "runner/hosts.h"
 #include "runner/planning.h"
 #include "runner/rank_mpi.h"
 #include "runner/rank_slots.h"
@@ -27,12 +28,6 @@
 
 namespace tenfold {
 namespace {
-
-std::string host_name() {
-  char text[256] = "";
-  ::gethostname(text, sizeof text - 1);
-  return text;
-}
 
 int environment_number(const char* name, int otherwise) {
   const char* text = std::getenv(name);
@@ -128,6 +123,7 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
   std::optional<Trainer> trainer;
   WorkerIntroduction introduction;
   introduction.host = host_name();
+  introduction.machine = this_machine();
   introduction.pid = ::getpid();
   const auto prepare = [&](int rank, int index_on_host) {
     const std::filesystem::path log = worker_log(options, rank);

@@ -2,11 +2,17 @@
 
 #include <mpi.h>
 
+#include <cstdlib>
+
 #include "experiments/error.h"
+#include "runner/host_agent.h"
 
 namespace tenfold {
 
 MpiSession::MpiSession() {
+  // A folder of this host, which mpirun, on another, cannot name.
+  if (const char* folder = std::getenv(kHostFolderVariable))
+    ::setenv("OMPI_MCA_btl_vader_backing_directory", folder, 0);
   int provided = 0;
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
     throw Error(ErrorKind::communication, "MPI does not start: see tenfold doctor");

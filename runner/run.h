@@ -10,9 +10,11 @@ struct RunOptions {
   std::filesystem::path experiment_file;
   std::vector<std::string> overrides;  // --set
   std::filesystem::path db = "tenfold.db";
-  int slots = 0;             // --slots; 0: as the file says
-  std::string device;        // --device; empty: as the file says
-  bool share_fits = true;    // --no-share
+  std::string hosts;               // --hosts; empty: this one, or those of the cluster job
+  std::filesystem::path hostfile;  // --hostfile, instead
+  int slots = 0;                   // --slots; 0: as the file says
+  std::string device;              // --device; empty: as the file says
+  bool share_fits = true;          // --no-share
   bool quiet = false;
   bool empty_trials = false;  // hidden, for tests/benchmarks: trials that compute nothing
 };

@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 #include <string_view>
 
 #include "experiments/error.h"
@@ -73,6 +75,27 @@ std::vector<std::string> merged_environment(const std::vector<std::string>& extr
   return result;
 }
 
+std::string read_part(const std::filesystem::path& file, std::uintmax_t begin, std::uintmax_t bytes) {
+  std::ifstream in(file, std::ios::binary);
+  std::string text(bytes, '\0');
+  in.seekg(static_cast<std::streamoff>(begin));
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(in.gcount()));
+  return text;
+}
+
+// Lines joined by " | ", without control characters and rulers.
+std::string on_one_line(const std::string& text) {
+  std::string result;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    std::erase_if(line, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+    if (line.find_first_not_of('-') == std::string::npos) continue;
+    result += (result.empty() ? "" : " | ") + line;
+  }
+  return result;
+}
+
 }  // namespace
 
 ChildProcess spawn_session(const SpawnRequest& request) {
@@ -103,7 +126,7 @@ ChildProcess spawn_session(const SpawnRequest& request) {
 }
 
 ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
-  const UniqueFd log = open_log(request.log);
+  const UniqueFd log = request.log.empty() ? UniqueFd() : open_log(request.log);
   UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   int report[2];
   if (::pipe2(report, O_CLOEXEC) != 0) cannot_start(request.program, errno);
@@ -128,8 +151,10 @@ ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::dup2(null.get(), 0);
-    ::dup2(log.get(), 1);
-    ::dup2(log.get(), 2);
+    if (log) {
+      ::dup2(log.get(), 1);
+      ::dup2(log.get(), 2);
+    }
     ::execve(request.program.c_str(), argv.data(), envp.data());
     const int error = errno;
     [[maybe_unused]] const ssize_t written = ::write(report_write.get(), &error, sizeof error);
@@ -150,28 +175,35 @@ std::vector<std::string> environment_with(const std::vector<std::string>& extra)
   return merged_environment(extra, false);
 }
 
-std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
-  std::ifstream in(log, std::ios::binary);
-  if (!in) return "";
-  in.seekg(0, std::ios::end);
-  const auto size = static_cast<std::uintmax_t>(in.tellg());
-  if (size <= from_byte) return "";
-  const std::uintmax_t begin = std::max<std::uintmax_t>(from_byte, size > max_bytes ? size - max_bytes : 0);
-  std::string text(size - begin, '\0');
-  in.seekg(static_cast<std::streamoff>(begin));
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(in.gcount()));
-  if (begin > from_byte) text.erase(0, text.find('\n') == std::string::npos ? 0 : text.find('\n') + 1);
-  std::string result;
-  for (const char c : text) {
-    if (c == '\n') {
-      if (!result.empty() && !result.ends_with(" | ")) result += " | ";
-    } else if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
-      result += c;
-    }
+std::filesystem::path installed_program(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::string rest = path ? path : "";
+  rest += ":/usr/local/bin:/usr/bin";
+  for (std::size_t begin = 0; begin <= rest.size();) {
+    const std::size_t end = std::min(rest.find(':', begin), rest.size());
+    const std::filesystem::path candidate = std::filesystem::path(rest.substr(begin, end - begin)) / name;
+    if (::access(candidate.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(candidate)) return candidate;
+    begin = end + 1;
   }
-  while (result.ends_with(" | ")) result.resize(result.size() - 3);
-  return result;
+  throw Error(ErrorKind::communication, name +
+                                            " is not installed or not in PATH: run ./tenfold setup, or load your "
+                                            "cluster's Open MPI module");
+}
+
+std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
+  std::error_code error;
+  const std::uintmax_t size = std::filesystem::file_size(log, error);
+  if (error || size <= from_byte) return "";
+  const std::uintmax_t begin = std::max<std::uintmax_t>(from_byte, size > max_bytes ? size - max_bytes : 0);
+  std::string text = read_part(log, begin, size - begin);
+  if (begin > from_byte) text.erase(0, text.find('\n') == std::string::npos ? 0 : text.find('\n') + 1);
+  return on_one_line(text);
+}
+
+std::string log_head(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes) {
+  std::string text = read_part(log, from_byte, max_bytes);
+  if (text.size() == max_bytes && text.rfind('\n') != std::string::npos) text.resize(text.rfind('\n'));
+  return on_one_line(text);
 }
 
 std::filesystem::path program_folder() {

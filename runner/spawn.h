@@ -10,7 +10,8 @@
 namespace tenfold {
 
 // How a program is started: in a session of its own, with a clean signal mask, /dev/null as its input, `log` (appended
-// to) as its output, and no descriptor of ours but `passed`, which it finds as descriptor 3.
+// to; spawn_bound_to_us: empty is ours) as its output, and no descriptor of ours but `passed`, which it finds as
+// descriptor 3.
 struct SpawnRequest {
   std::filesystem::path program;
   std::vector<std::string> arguments;    // without the program's name
@@ -33,8 +34,14 @@ ChildProcess spawn_bound_to_us(const SpawnRequest& request);
 std::vector<std::string> environment_without_mpi(const std::vector<std::string>& extra);
 std::vector<std::string> environment_with(const std::vector<std::string>& extra);
 
+// A program of $PATH, or of /usr/local/bin and /usr/bin. Throws Error(communication) that says how to get it.
+std::filesystem::path installed_program(const std::string& name);
+
 // The last lines of a file from `from_byte` on, joined by " | ", without control characters, at most `max_bytes`.
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);
+
+// The first lines, likewise.
+std::string log_head(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);
 
 // The folder of the running program.
 std::filesystem::path program_folder();

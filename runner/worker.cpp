@@ -7,6 +7,7 @@
 
 #include "experiments/error.h"
 #include "runner/rank_settings.h"
+#include "runner/stuck_watch.h"
 
 namespace tenfold {
 namespace {
@@ -16,8 +17,10 @@ constexpr std::size_t kReadAtOnceBytes = std::size_t{1} << 20;
 constexpr int kFailedStarts = 3;
 constexpr auto kHeartbeat = std::chrono::seconds(1);
 constexpr auto kTick = std::chrono::milliseconds(100);
-// After a TERM that is not ours the coordinator may still be draining.
+// After a TERM that is not ours the coordinator may still be draining, and then it says so every second; if it does
+// not, our host was cut off from it, or it is gone.
 constexpr auto kGraceAfterTerm = std::chrono::seconds(12);
+constexpr double kSilenceAfterTerm_s = 2;
 
 }  // namespace
 
@@ -35,7 +38,9 @@ Worker::Worker(MessagePort& port, Trainer& trainer, SignalReceiver& signals, Wor
 bool Worker::run() {
   send(MessageKind::hello, 0, encode(introduction_));
   if (!trainer_.running()) replace_trainer("it has not been started", false);
+  StuckWatch watch(3 * silence_s_, kSilenceAfterTerm_s);
   while (!finished_ && !abandoned_) {
+    watch.turn();
     port_.progress();
     bool active = port_.unsent_bytes(0) > 2 * kChunkBytes;
     while (auto received = port_.next()) {
@@ -191,7 +196,9 @@ void Worker::tick(Clock::time_point now) {
     if (*signal == SIGTERM || *signal == SIGINT || *signal == SIGHUP)
       leave_by_ = std::min(leave_by_, now + kGraceAfterTerm);
   if (orphaned_() || now > leave_by_) abandoned_ = true;
-  if (heard_ && std::chrono::duration<double>(now - last_heard_).count() > silence_s_) abandoned_ = true;
+  const bool terminated = leave_by_ != Clock::time_point::max();
+  const double limit_s = terminated ? std::min(silence_s_, kSilenceAfterTerm_s) : silence_s_;
+  if (heard_ && std::chrono::duration<double>(now - last_heard_).count() > limit_s) abandoned_ = true;
   if (now - last_heartbeat_ >= kHeartbeat) {
     last_heartbeat_ = now;
     send(MessageKind::heartbeat);
