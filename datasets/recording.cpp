@@ -59,7 +59,8 @@ struct CloseSound {
   void operator()(SNDFILE* file) const { sf_close(file); }
 };
 
-// libsndfile knows two dozen formats more, among them old and rarely read ones: what is called .wav or .flac is to be that.
+// libsndfile knows two dozen formats more, among them old and rarely read ones: what is called .wav or .flac is to be
+// that.
 void require_wav_or_flac(std::span<const std::byte> bytes, const std::string& name) {
   const auto begins = [&](std::size_t at, std::string_view with) {
     return bytes.size() >= at + with.size() && std::memcmp(bytes.data() + at, with.data(), with.size()) == 0;

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "tests/datasets/test_files.h"
+#include "tests/fuzz/input_file.h"
 #include "tests/fuzz/targets.h"
 
 // Every input that is kept is read again, in whatever build this is: sound ones, and those that once were a finding.
@@ -28,7 +29,7 @@ TEST_P(Corpus, IsReadOrToldWhatIsWrong) {
     EXPECT_NO_THROW(sound = GetParam().read(std::as_bytes(std::span(content))));
     read += sound ? 1 : 0;
     // Sound inputs say so by their name; what a reader no longer takes would leave its target with nothing to vary.
-    EXPECT_TRUE(sound || !entry.path().filename().string().starts_with("sound"));
+    EXPECT_TRUE(sound || !entry.path().filename().string().starts_with("sound")) << latest_words();
     // And cut off anywhere.
     const std::size_t step = std::max<std::size_t>(1, content.size() / 64);
     for (std::size_t length = 0; length < content.size(); length += step)

@@ -10,7 +10,8 @@
 
 namespace tenfold::fuzz {
 
-// A file without a disk under it, for readers that take a path: writing a million of them costs microseconds each.
+// A file in the folder of temporary files that is written again and again, for readers that take a path. In a folder
+// without a disk under it ($TMPDIR on a tmpfs) that takes microseconds. Its name begins with "fuzz-".
 class InputFile {
  public:
   InputFile();
@@ -31,6 +32,9 @@ class InputFile {
 // Throws std::logic_error on an Error of another kind or without the place; lets other exceptions through.
 bool read_or_told(std::string_view place, const std::function<void()>& read,
                   std::initializer_list<ErrorKind> kinds = {ErrorKind::data, ErrorKind::config});
+
+// The words of the latest Error that read_or_told() met.
+const std::string& latest_words();
 
 inline std::string_view text_of(Input input) { return {reinterpret_cast<const char*>(input.data()), input.size()}; }
 

@@ -52,11 +52,10 @@ void make_arrays(const Corpus& corpus) {
   const std::string classes = npy("<i8", "(4,)", raw<std::int64_t>({0, 1, 0, 1}));
   corpus.write("npy", "sound_rows.npy", rows);
   corpus.write("npy", "sound_columns.npy", npy(">f8", "(4, 2)", raw<double>({1, 2, 3, 4, 5, 6, 7, 8}), true));
-  corpus.write("npy", "sound_images.npy", npy("<f2", "(4, 1, 2, 2)", std::string(32, '\0')));
+  corpus.write("npy", "sound_images.npy", npy("<f2", "(4, 1, 2, 2)", std::string(2 * 16, '\0')));
   corpus.write("npy", "sound_labels.npy", classes);
   corpus.write("npy", "sound_texts.npy", npy("<U3", "(4,)", texts({"cat", "dog", "cat", "a"}, 3)));
-  corpus.write("npy", "sound_bytes.npy", npy("|S2", "(4,)", "aabb\0\0aa"
-                                                           "b"));
+  corpus.write("npy", "sound_bytes.npy", npy("|S2", "(4,)", std::string("aabbaab\0", 8)));
   corpus.write("npy", "sound_flags.npy", npy("|b1", "(4,)", std::string("\0\1\1\0", 4)));
   for (const bool zip64 : {false, true})
     corpus.write("npz", zip64 ? "sound_zip64.npz" : "sound.npz",
@@ -131,8 +130,9 @@ void make_sound(const Corpus& corpus) {
   corpus.write("wav", "sound_8.wav", test::wav(8000, 1, 1, 8, "abcdefgh"));
   corpus.write("wav", "sound.flac", flac());
 
-  const std::vector<std::pair<std::string, std::string>> files = {
-      {"s/a_x_0.wav", test::wav_of_sine(500, 50)}, {"s/notes.txt", "some"}, {"s/b_y_0.wav", test::wav_of_sine(700, 60)}};
+  const std::vector<std::pair<std::string, std::string>> files = {{"s/a_x_0.wav", test::wav_of_sine(500, 50)},
+                                                                  {"s/notes.txt", "some"},
+                                                                  {"s/b_y_0.wav", test::wav_of_sine(700, 60)}};
   std::vector<test::TarEntry> entries;
   for (const auto& [name, content] : files) entries.push_back({name, content});
   corpus.write("tar", "sound.tar", test::tar(entries));

@@ -117,9 +117,9 @@ std::vector<matvar_t*> as_cells(bool named_sessions) {
 }
 
 matvar_t* as_structs() {
-  const char* fields[] = {"input_features", "seq_class_ids", "session"};
+  const char* fields[] = {"input_features", "seq_class_ids", "session", nullptr};
   const std::size_t shape[] = {2, 1};
-  matvar_t* const trials = Mat_VarCreateStruct("trials", 2, shape, fields, 3);
+  matvar_t* const trials = Mat_VarCreateStruct2("trials", 2, shape, fields);
   for (std::size_t i = 0; i < 2; ++i) {
     Mat_VarSetStructFieldByName(trials, fields[0], i, numbers(nullptr, {kSteps[i], kFeatures}, values_of(i)));
     Mat_VarSetStructFieldByName(trials, fields[1], i, numbers(nullptr, {1, 1}, {static_cast<double>(i)}));
