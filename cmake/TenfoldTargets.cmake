@@ -5,7 +5,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   # False alarms of GCC 12 at -O3 on `"text" + std::string` (GCC bug 105651).
   target_compile_options(tenfold_settings INTERFACE -Wno-restrict)
 endif()
-if(TENFOLD_SANITIZE)
+if(TENFOLD_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms inside <regex>: the sanitizers' own code hides from GCC what is initialised.
   target_compile_options(tenfold_settings INTERFACE -Wno-maybe-uninitialized)
 endif()

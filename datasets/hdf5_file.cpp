@@ -13,6 +13,7 @@ namespace tenfold {
 namespace {
 
 constexpr std::uint64_t kMaxChunkBytes = std::uint64_t{1} << 28;
+constexpr std::uint64_t kFreeChunkBytes = std::uint64_t{1} << 22;
 constexpr std::size_t kMaxText = 4096;
 // No filter of the library makes more of a stored byte; a file that says so would fill memory with nothing.
 constexpr std::uint64_t kMostFromOneByte = 2000;
@@ -181,6 +182,9 @@ Hdf5File::Extent Hdf5File::extent(const std::string& path) const {
     for (const hsize_t dimension : chunk)
       bytes = dimension > kMaxChunkBytes ? UINT64_MAX : std::min(bytes, kMaxChunkBytes + 1) * dimension;
     if (bytes > kMaxChunkBytes) fail(path, "has chunks above 256 MiB; save it with smaller ones");
+    // A whole chunk is unpacked for a single value of it.
+    if (bytes > kFreeChunkBytes && bytes / kMostFromOneByte > H5Dget_storage_size(dataset.id()))
+      fail(path, "has chunks that are far larger than what is stored; save it with smaller ones");
   }
   return extent;
 }

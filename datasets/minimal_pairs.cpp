@@ -16,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMostLineBytes = std::size_t{64} << 20;
+constexpr int kMostDepth = 64;  // brackets without end would take memory many times the line's
 
 class PairReader {
  public:
@@ -50,7 +51,10 @@ class PairReader {
 
   json parse(std::string_view line) const {
     try {
-      json object = json::parse(line);
+      json object = json::parse(line, [this](int depth, json::parse_event_t, const json&) {
+        if (depth > kMostDepth) fail("has brackets nested more than " + std::to_string(kMostDepth) + " deep");
+        return true;
+      });
       if (!object.is_object()) fail("is not a JSON object, such as {\"good\": \"...\", \"bad\": \"...\"}");
       return object;
     } catch (const json::parse_error& error) {
@@ -89,8 +93,9 @@ class PairReader {
     tokens.reserve(numbers.size());
     for (const json& number : numbers) {
       if (!number.is_number_unsigned() || number.get<std::uint64_t>() >= static_cast<std::uint64_t>(vocabulary_))
-        fail("\"" + key + "_tokens\"[" + std::to_string(tokens.size()) + "] is " + number.dump().substr(0, 40) +
-             ", not a token in [0, " + std::to_string(vocabulary_) + ")");
+        fail("\"" + key + "_tokens\"[" + std::to_string(tokens.size()) + "] is " +
+             (number.is_number() ? number.dump() : number.type_name()) + ", not a token in [0, " +
+             std::to_string(vocabulary_) + ")");
       tokens.push_back(number.get<std::int32_t>());
     }
     return tokens;

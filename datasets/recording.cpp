@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string_view>
 
 #include "experiments/error.h"
 
@@ -58,6 +59,17 @@ struct CloseSound {
   void operator()(SNDFILE* file) const { sf_close(file); }
 };
 
+// libsndfile knows two dozen formats more, among them old and rarely read ones: what is called .wav or .flac is to be
+// that.
+void require_wav_or_flac(std::span<const std::byte> bytes, const std::string& name) {
+  const auto begins = [&](std::size_t at, std::string_view with) {
+    return bytes.size() >= at + with.size() && std::memcmp(bytes.data() + at, with.data(), with.size()) == 0;
+  };
+  const bool wav = (begins(0, "RIFF") || begins(0, "RIFX") || begins(0, "RF64")) && begins(8, "WAVE");
+  if (!wav && !begins(0, "fLaC"))
+    fail(name, "is neither a wav nor a flac file, whatever its name says; convert it, for example with ffmpeg");
+}
+
 // libsndfile reads a wav file that is shorter than it says without a word. Sizes of 0 and 2^32 - 1 are those of
 // programs that write to a pipe and cannot go back to fill them in.
 void require_whole_riff(std::span<const std::byte> bytes, const std::string& name) {
@@ -73,6 +85,7 @@ void require_whole_riff(std::span<const std::byte> bytes, const std::string& nam
 
 std::vector<float> read_recording(std::span<const std::byte> bytes, int sample_rate, const std::string& name) {
   if (bytes.empty()) fail(name, "is empty");
+  require_wav_or_flac(bytes, name);
   require_whole_riff(bytes, name);
   Source source{bytes};
   SF_VIRTUAL_IO io = memory_io();

@@ -71,12 +71,17 @@ void Store::Impl::retire_checkpoints(UnitKind kind, RowId unit, TrialStatus stat
     if (!rows[i].history) drop_checkpoint(rows[i]);
 }
 
+// Names are of files in the store's own folder: a store from elsewhere must not have others deleted.
+static bool is_plain_name(const std::string& path) {
+  return !path.empty() && path != "." && path != ".." && path.find('/') == std::string::npos;
+}
+
 void Store::Impl::note_superseded() {
   std::sort(dropped_paths.begin(), dropped_paths.end());
   dropped_paths.erase(std::unique(dropped_paths.begin(), dropped_paths.end()), dropped_paths.end());
   for (const std::string& path : dropped_paths) {
     statements->path_in_use.bind(1, path);
-    if (!statements->path_in_use.next()) superseded.push_back(path);
+    if (!statements->path_in_use.next() && is_plain_name(path)) superseded.push_back(path);
     statements->path_in_use.reset();
   }
   dropped_paths.clear();

@@ -232,7 +232,7 @@ MeasuredConfiguration measure_configuration(Connection& connection, const Config
 
 std::vector<std::pair<std::string, std::string>> settings_of(const std::string& specification,
                                                              const std::string& section) {
-  const auto json = nlohmann::ordered_json::parse(specification, nullptr, false);
+  const auto json = nlohmann::ordered_json::parse(readable_json(specification), nullptr, false);
   std::vector<std::pair<std::string, std::string>> all, settings;
   if (json.is_object()) flatten(json, "", all);
   const std::map<std::string, std::string> values(all.begin(), all.end());

@@ -215,7 +215,7 @@ class Loader {
 }  // namespace
 
 InnerLoopModel inner_loop_model(const std::string& specification) {
-  const json spec = json::parse(specification, nullptr, false);
+  const json spec = json::parse(readable_json(specification), nullptr, false);
   const json model = object_at(spec, "model"), ttt = object_at(model, "ttt");
   const json recording = object_at(object_at(spec, "diagnostics"), "inner_loss");
   InnerLoopModel result;
@@ -229,7 +229,7 @@ InnerLoopModel inner_loop_model(const std::string& specification) {
 }
 
 InnerLoopLayer inner_loop_layer(const std::string& specification) {
-  const json spec = json::parse(specification, nullptr, false);
+  const json spec = json::parse(readable_json(specification), nullptr, false);
   const json model = object_at(spec, "model"), ttt = object_at(model, "ttt");
   const bool rnn = text_at(model, "kind") == "ttt_rnn";
   InnerLoopLayer layer;
@@ -266,7 +266,7 @@ std::vector<InnerLoopSubject> load_inner_loops(const std::filesystem::path& db, 
              ", fold " + std::to_string(trial.fold) + ")";
     }
     const std::string specification = configuration_row(connection, configuration.id).specification;
-    const bool layers = has_ttt_layers(object_at(json::parse(specification, nullptr, false), "model"));
+    const bool layers = has_ttt_layers(object_at(json::parse(readable_json(specification), nullptr, false), "model"));
     if (selection.trial && trials.empty()) continue;
     any_layers |= layers;
     if (!layers || trials.empty()) continue;

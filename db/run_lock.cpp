@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "db/sqlite.h"
+#include "db/text_table.h"
 #include "experiments/error.h"
 
 namespace tenfold {
@@ -25,7 +26,8 @@ std::string holder(int fd) {
   const ssize_t size = pread(fd, text, sizeof text, 0);
   const auto json = nlohmann::json::parse(text, text + std::max<ssize_t>(size, 0), nullptr, false);
   const auto field = [&](const char* name) {
-    return json.is_object() && json.contains(name) && json[name].is_string() ? json[name].get<std::string>() : "";
+    return json.is_object() && json.contains(name) && json[name].is_string() ? printable(json[name].get<std::string>())
+                                                                             : "";
   };
   if (!json.is_object() || !json.contains("pid") || !json["pid"].is_number_integer()) return "another process";
   std::string who = "pid " + std::to_string(json["pid"].get<std::int64_t>()) + " on host " + field("host") + " since " +

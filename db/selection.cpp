@@ -12,7 +12,7 @@ namespace {
 
 // The store may have been edited by hand: what is not as expected is left out.
 void read_specification(const std::string& text, ConfigurationInfo& info) {
-  const auto json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = nlohmann::json::parse(readable_json(text), nullptr, false);
   if (!json.is_object()) return;
   if (const auto ttt = json.find("ttt"); ttt != json.end() && ttt->is_object()) {
     const auto number = [&](const char* key) -> std::optional<int> {
@@ -64,6 +64,24 @@ std::string listing(std::vector<std::string> names) {
 }
 
 }  // namespace
+
+std::string_view readable_json(std::string_view text) {
+  constexpr int kDeepest = 64;
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\')
+      ++i;
+    else if (c == '"')
+      quoted = !quoted;
+    else if (!quoted && (c == '[' || c == '{') && ++depth > kDeepest)
+      return {};
+    else if (!quoted && (c == ']' || c == '}'))
+      --depth;
+  }
+  return text;
+}
 
 std::optional<ExperimentInfo> with_label(const ExperimentInfo& experiment, const std::string& label) {
   ExperimentInfo one{experiment.id, experiment.name, experiment.imported, {}};

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -57,5 +58,9 @@ bool is_share(const std::string& metric);  // a share of samples, shown in per c
 
 // q = n_test/n_train for the corrected variance: the mean over the trials; with k folds of unknown size 1/(k - 1).
 double test_share(const std::vector<TrialInfo>& trials);
+
+// A stored specification to be parsed: as it is, or empty where its brackets are nested deeper than any of ours, which
+// copying and writing would follow down until the stack ends. A store may come from anywhere.
+std::string_view readable_json(std::string_view text);
 
 }  // namespace tenfold

@@ -97,7 +97,8 @@ void Coordinator::started(int rank, std::uint64_t number, const std::string& pay
   if (found == running_.end()) return;
   RunningArray& array = found->second;
   const auto json = nlohmann::json::parse(payload, nullptr, false);
-  if (json.is_object()) peers_[static_cast<std::size_t>(rank)].trainer_pid = json.value("pid", std::int64_t{0});
+  if (json.is_object() && json.contains("pid") && json["pid"].is_number_integer())
+    peers_[static_cast<std::size_t>(rank)].trainer_pid = json["pid"].get<std::int64_t>();
   ++array.begun;
   meeting_may_be_over(array);
   if (array.started) return;

@@ -1,24 +1,14 @@
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "experiments/spec.h"
 #include "trainer/model.h"
+#include "trainer/published_config.h"
 
 // Checkpoints of language models as they are published: safetensors, whole or in shards, parameters by name.
 namespace tenfold {
-
-struct PublishedModel {
-  ModelSpec spec;
-  int vocabulary = 0;
-};
-
-// What a folder's config.json says: of a TTT language model (ttt_layer_type), or of a Llama-style transformer. Throws
-// Error(data) where the file cannot be read or the model is one that is not made here, such as grouped queries.
-PublishedModel read_published_config(const std::filesystem::path& folder);
 
 struct PublishedParameters {
   // Those of groups that the file has nothing of (TTT layers, gates, LoRA added to a published model): they keep their

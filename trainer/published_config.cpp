@@ -1,9 +1,11 @@
+#include "trainer/published_config.h"
+
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "experiments/error.h"
-#include "trainer/published_checkpoint.h"
 #include "trainer/published_json.h"
 
 namespace tenfold {
@@ -107,7 +109,10 @@ nlohmann::json read_published_json(const std::filesystem::path& file) {
 }
 
 PublishedModel read_published_config(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / "config.json";
+  return read_published_config_file(folder / "config.json");
+}
+
+PublishedModel read_published_config_file(const std::filesystem::path& file) {
   const Config config(file);
   PublishedModel model;
   ModelSpec& spec = model.spec;

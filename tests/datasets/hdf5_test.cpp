@@ -282,6 +282,15 @@ TEST_F(Hdf5, SaysWhichTrialIsWrong) {
                 w.number(g, "seq_len", -1);
               }),
               HasSubstr("seq_len"));
+  EXPECT_THAT(broken([&](auto& w, hid_t g) {
+                labels(w, g);
+                const hid_t made = H5Pcreate(H5P_DATASET_CREATE);
+                const hsize_t chunk[] = {1 << 20, 5}, shape[] = {1, 5}, most[] = {H5S_UNLIMITED, 5};
+                H5Pset_chunk(made, 2, chunk);
+                const hid_t space = H5Screate_simple(2, shape, most);
+                H5Dcreate2(g, "input_features", H5T_NATIVE_FLOAT, space, H5P_DEFAULT, made, H5P_DEFAULT);
+              }),
+              HasSubstr("chunks that are far larger than what is stored"));
 }
 
 TEST_F(Hdf5, WhatLiesElsewhereIsRefused) {

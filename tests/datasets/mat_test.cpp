@@ -98,7 +98,7 @@ TEST_F(Mat, CellsOfTrialsInEveryVersionThatHasThem) {
 
 TEST_F(Mat, FieldsOfAStructArray) {
   for (const mat_ft version : {MAT_FT_MAT5, MAT_FT_MAT73}) {
-    const char* fields[] = {"input_features", "seq_class_ids", "session"};
+    const char* fields[] = {"input_features", "seq_class_ids", "session", nullptr};
     const std::size_t shape[] = {2, 1};
     matvar_t* const trials = Mat_VarCreateStruct2("trials", 2, shape, fields);
     for (std::size_t i = 0; i < 2; ++i) {

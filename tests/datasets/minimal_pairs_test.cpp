@@ -86,7 +86,11 @@ TEST_F(MinimalPairsTest, RefusesWithFileAndLine) {
               HasSubstr("nothing would be scored"));
   EXPECT_THAT(at_line_2("{\"good\": \"ab\", \"bad\": \"abc\", \"scored_from\": -1}"), HasSubstr("\"scored_from\""));
   EXPECT_THAT(at_line_2("{\"good\": \"ab\", \"bad\": \"abc\", \"task\": 3}"), HasSubstr("\"task\" is not a text"));
-  EXPECT_THAT(at_line_2(std::string(200'000, '[')), HasSubstr("is not JSON"));
+  // Brackets that are closed, too: telling of a value must not follow them down.
+  const std::string deep = std::string(2'000'000, '[') + std::string(2'000'000, ']');
+  for (const std::string& line :
+       {std::string(200'000, '['), deep, "{\"good\": \"ab\", \"bad_tokens\": [" + deep + "]}"})
+    EXPECT_THAT(at_line_2(line), HasSubstr("nested more than 64 deep"));
   EXPECT_THAT(refusal("\n \n"), HasSubstr("holds no pair"));
   EXPECT_THAT(refusal(""), HasSubstr("holds no pair"));
 }

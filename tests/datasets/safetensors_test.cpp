@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <sstream>
+#include <thread>
 
 #include "tests/datasets/test_files.h"
 
@@ -48,6 +49,26 @@ TEST(Safetensors, ComesBackAsItWasWritten) {
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, test::read_all(file).data(), 8);
   EXPECT_EQ((8 + header_bytes) % 64, 0u);
+}
+
+// Trainers of one machine may make the same cache: a reader never sees half a file.
+TEST(Safetensors, WritersOfOneNameDoNotDisturbEachOtherOrReaders) {
+  const test::TemporaryFolder folder;
+  const auto file = folder / "a.safetensors";
+  const std::vector<float> floats(5000, 1.25f);
+  const auto write = [&] { write_safetensors(file, {{"w", view("F32", {5000}, floats)}}, {}, false); };
+  write();
+  {
+    std::vector<std::jthread> threads;
+    for (int writer = 0; writer < 3; ++writer)
+      threads.emplace_back([&] {
+        for (int i = 0; i < 20; ++i) write();
+      });
+    threads.emplace_back([&] {
+      for (int i = 0; i < 60; ++i) EXPECT_EQ(SafetensorsFile::open(file).floats("w").back(), 1.25f);
+    });
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 TEST(Safetensors, ViewsOutliveTheObject) {

@@ -186,7 +186,12 @@ TEST_F(WavTest, RefusesFilesThatAreNotWhole) {
   EXPECT_THAT(refusal_of_file(""), HasSubstr("b_x_0.wav: is empty"));
   EXPECT_THAT(refusal_of_file(wav16(8000, {})), HasSubstr("b_x_0.wav: holds no samples"));
   EXPECT_THAT(refusal_of_file("RIFF????WAVE"), HasSubstr("b_x_0.wav"));
-  EXPECT_THAT(refusal_of_file("words"), HasSubstr("b_x_0.wav: cannot be read as sound"));
+  EXPECT_THAT(refusal_of_file("words"), HasSubstr("b_x_0.wav: is neither a wav nor a flac file"));
+  // Sound, but of a format that the library knows beside: u-law of Sun's .au.
+  const std::string au = ".snd" + test::big_endian32(24) + test::big_endian32(4) + test::big_endian32(1) +
+                         test::big_endian32(8000) + test::big_endian32(1) + "abcd";
+  EXPECT_THAT(refusal_of_file(au), HasSubstr("b_x_0.wav: is neither a wav nor a flac file"));
+  EXPECT_THAT(refusal_of_file(sound.substr(0, 12) + "????"), HasSubstr("b_x_0.wav"));
   EXPECT_THAT(refusal_of_file(wav16(16000, {1, 2, 3})),
               HasSubstr("has 16000 samples a second where dataset.sample_rate is 8000"));
   EXPECT_THAT(refusal_of_file(wav(8000, 1, 3, 32, raw<float>({0, std::numeric_limits<float>::quiet_NaN()}))),

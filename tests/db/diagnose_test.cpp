@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "db/experiment_report_data.h"
 #include "db/inner_loop_data.h"
 #include "db/inner_loop_report.h"
 #include "tests/db/store_fixture.h"
@@ -119,6 +120,17 @@ TEST_F(DiagnoseTest, TheReportNamesWhatIsWrongAndWhatToChange) {
                            "sweep: {model.ttt.base_lr", "slope per 1,000 positions", "problem overlap"})
     EXPECT_THAT(report, HasSubstr(part));
   EXPECT_THAT(render(document, "markdown"), HasSubstr("```yaml"));
+}
+
+// A specification in a store from elsewhere; brackets without end would end the program, not the list.
+TEST(StoredSpecification, IsReadOnlyAsDeepAsOursAre) {
+  const std::string deep = std::string(3'000'000, '[') + std::string(3'000'000, ']');
+  const std::string hostile = R"({"model": {"kind": "ttt_lm", "ttt": {"kind": )" + deep + "}}}";
+  EXPECT_EQ(inner_loop_model(hostile).kind, "");
+  EXPECT_THAT(settings_of(hostile, "model"), testing::IsEmpty());
+  EXPECT_EQ(inner_loop_model(R"({"model": {"kind": "ttt_lm", "note": "[[\"{"}})").kind, "ttt_lm");
+  const std::string brackets = R"({"model": {"kind": "ttt_lm", "note": ")" + std::string(100, '[') + "\"}}";
+  EXPECT_EQ(inner_loop_model(brackets).kind, "ttt_lm");
 }
 
 TEST_F(DiagnoseTest, OneTrialOnly) {

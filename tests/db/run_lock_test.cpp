@@ -99,6 +99,9 @@ TEST(RunLockTest, AnyContentOfTheFileIsOnlyAHint) {
   const RunLock lock = RunLock::acquire(folder / "a.db");
   std::ofstream(folder / "a.db.lock") << "garbage";
   EXPECT_THAT(error_of([&] { RunLock::acquire(folder / "a.db"); }), HasSubstr("another process"));
+  std::ofstream(folder / "a.db.lock") << R"({"pid": 1, "host": "\u001b[2Jh", "experiment": "a\nb"})";
+  EXPECT_THAT(error_of([&] { RunLock::acquire(folder / "a.db"); }),
+              AllOf(HasSubstr("host \\x1B[2Jh"), HasSubstr("experiment a\\nb")));
   EXPECT_THAT(error_of([&] { RunLock::acquire(folder / "missing/a.db"); }), HasSubstr("folder exists"));
 }
 

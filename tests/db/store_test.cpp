@@ -116,6 +116,18 @@ TEST_F(StoreTest, ASharedFileLivesUntilItsLastMemberLeavesIt) {
   EXPECT_THAT(store.take_superseded_checkpoints(), ElementsAre("shared10"));
 }
 
+// Names in a store from elsewhere may not have files outside of its own folder deleted.
+TEST_F(StoreTest, OnlyFilesOfItsOwnFolderAreSuperseded) {
+  const RowId fit = plan.fits[0].id;
+  store.begin();
+  const RowId attempt = begin_attempt(UnitKind::fit, fit);
+  std::int64_t step = 0;
+  for (const char* name : {"../other", "/home/somebody/thesis", "sub/file", "plain", "last"})
+    add_checkpoint(UnitKind::fit, fit, attempt, ++step, 1, 0, name);
+  store.commit();
+  EXPECT_THAT(store.take_superseded_checkpoints(), ElementsAre("plain4"));
+}
+
 TEST_F(StoreTest, AFitsLastCheckpointLivesUntilItsTrialsAreSettled) {
   // Two configurations share the three fits.
   ASSERT_EQ(plan.fits.size(), 3u);

@@ -213,6 +213,28 @@ class Launcher(unittest.TestCase):
         self.assertIn("-DTENFOLD_WITH_TORCH=OFF", calls)
         self.assertIn("build-sanitize", calls.split("ctest")[1])
 
+    def test_threads_are_tested_in_a_build_of_their_own(self):
+        done = self.call("test", "--sanitize=thread", "-R", "db", CTEST_CODE="8")
+        self.assertEqual(done.returncode, 8)
+        calls = self.calls()
+        self.assertIn("-DTENFOLD_SANITIZE=thread", calls)
+        self.assertRegex(calls, r"ninja begin .*build-thread .* thread_tests\n")
+        self.assertRegex(calls, r"ctest .*build-thread .*--label-regex \^threads\$ -R db\n")
+        done = self.call("test", "--sanitize=memory")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--sanitize=thread", done.stderr)
+
+    def test_fuzzers_are_built_by_clang_and_run(self):
+        done = self.call("test", "--fuzz", TENFOLD_CLANG="no-such-clang")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("clang", done.stderr)
+        done = self.call("test", "--fuzz", "1000", "npy", TENFOLD_CLANG="bash")
+        self.assertEqual(done.returncode, 0)
+        calls = self.calls()
+        self.assertIn("-DTENFOLD_FUZZ=ON", calls)
+        self.assertRegex(calls, r"ninja begin .*build-fuzz .* fuzz_targets\n")
+        self.assertRegex(calls, r"python3 .*tests/fuzz/run.py .*build-fuzz 1000 npy\n")
+
     def test_works_through_a_link(self):
         self.call("version")
         link = pathlib.Path(self.folder.name) / "tenfold-link"
