@@ -14,6 +14,7 @@
 #include "db/schema.h"
 #include "db/sqlite.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "db/text_table.h"
 #include "experiments/hash.h"
 
@@ -292,8 +293,9 @@ ImportSummary import_ttt_steps(const std::filesystem::path& db, const std::files
   summary.configurations = static_cast<std::int64_t>(recordings.size());
 
   const RunLock lock = RunLock::acquire(db, name);
-  Store::open(db);  // makes or migrates the file
-  Connection connection(db, Connection::Access::read_write);
+  const StoreHome home(db, lock);
+  Store::open(home);  // makes or migrates the file
+  Connection connection(home.live(), Connection::Access::read_write);
   connection.execute("PRAGMA foreign_keys = ON");
   connection.execute("PRAGMA synchronous = FULL");
   Transaction transaction(connection);
@@ -315,6 +317,7 @@ ImportSummary import_ttt_steps(const std::filesystem::path& db, const std::files
     summary.flagged.push_back(*flagged);
   }
   transaction.commit();
+  home.publish();
   return summary;
 }
 

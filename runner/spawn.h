@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,9 @@ ChildProcess spawn_bound_to_us(const SpawnRequest& request);
 // `extra` (NAME=value) replaces what has the same name.
 std::vector<std::string> environment_without_mpi(const std::vector<std::string>& extra);
 std::vector<std::string> environment_with(const std::vector<std::string>& extra);
+
+// Makes the log and its folder. Why that cannot be done: the run goes on without it.
+std::optional<std::string> log_problem(const std::filesystem::path& log);
 
 // The last lines of a file from `from_byte` on, joined by " | ", without control characters, at most `max_bytes`.
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);

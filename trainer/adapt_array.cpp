@@ -18,6 +18,7 @@
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
+#include "trainer/optional_checkpoint.h"
 #include "trainer/pass_summary.h"
 #include "ttt/objective.h"
 
@@ -266,7 +267,7 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
 }
 
 void AdaptArray::checkpoint(std::int64_t pass) {
-  context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
+  context_.reporter.checkpoint(try_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
   clock_.written(pass);
 }
 

@@ -19,6 +19,7 @@
 #include "trainer/gates.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
+#include "trainer/optional_checkpoint.h"
 #include "trainer/predictions.h"
 #include "trainer/schedule.h"
 #include "trainer/training_data.h"
@@ -335,7 +336,7 @@ void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
 }
 
 void FitArray::checkpoint() {
-  context_.reporter.checkpoint(write_checkpoint(context_.job, step_, save_fit(fit_state())));
+  context_.reporter.checkpoint(try_checkpoint(context_.job, step_, save_fit(fit_state())));
   clock_.written(step_);
 }
 
