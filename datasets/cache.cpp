@@ -109,7 +109,12 @@ std::filesystem::path write_cached_dataset(const Dataset& dataset, const std::fi
     metadata["kind"] = to_string(dataset.kind());
     metadata["label_kind"] = to_string(dataset.label_kind());
   }
-  write_safetensors(file, tensors, metadata);
+  try {
+    write_safetensors(file, tensors, metadata);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::storage) throw;
+    throw Error(error.kind(), std::string(error.what()) + " (or set TENFOLD_CACHE to a folder with room for data)");
+  }
   return file;
 }
 

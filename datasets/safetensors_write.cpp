@@ -4,18 +4,17 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "datasets/safetensors.h"
 #include "experiments/error.h"
+#include "experiments/storage_advice.h"
 
 namespace tenfold {
 namespace {
 
 [[noreturn]] void fail(const std::filesystem::path& file, const std::string& what) {
-  const int code = errno;
-  throw Error(ErrorKind::storage, file.string() + ": " + what + ": " + std::strerror(code));
+  throw storage_error(file, what, errno);
 }
 
 // A file under another name beside its target, removed unless commit() gave it its name.

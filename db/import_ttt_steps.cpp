@@ -8,6 +8,7 @@
 #include "db/schema.h"
 #include "db/sqlite.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "db/text_table.h"
 #include "db/ttt_recordings.h"
 #include "experiments/hash.h"
@@ -116,8 +117,9 @@ ImportSummary import_ttt_steps(const std::filesystem::path& db, const std::files
   summary.ignored_columns = std::move(recordings.ignored_columns);
 
   const RunLock lock = RunLock::acquire(db, name);
-  Store::open(db);  // makes or migrates the file
-  Connection connection(db, Connection::Access::read_write);
+  const StoreHome home(db, lock);
+  Store::open(home);  // makes or migrates the file
+  Connection connection(home.live(), Connection::Access::read_write);
   connection.execute("PRAGMA foreign_keys = ON");
   connection.execute("PRAGMA synchronous = FULL");
   Transaction transaction(connection);
@@ -139,6 +141,7 @@ ImportSummary import_ttt_steps(const std::filesystem::path& db, const std::files
     summary.flagged.push_back(*flagged);
   }
   transaction.commit();
+  home.publish();
   return summary;
 }
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "db/plan_changes.h"
 #include "db/store.h"
 #include "db/store_impl.h"
 
@@ -30,18 +31,6 @@ struct KnownConfiguration {
   RowId id = 0;
   std::int64_t revision = 0;
 };
-
-// A configuration is known by its first trial, whose identity covers everything that its results depend on.
-// Two points of a sweep that resolve to the same values get numbers.
-std::vector<std::string> configuration_identities(const Experiment& experiment, const Plan& plan) {
-  std::vector<std::string> identities(experiment.configurations().size());
-  for (const TrialUnit& trial : plan.trials)
-    if (identities[trial.configuration].empty()) identities[trial.configuration] = trial.identity.hex();
-  std::unordered_map<std::string, int> seen;
-  for (std::string& identity : identities)
-    if (const int count = ++seen[identity]; count > 1) identity.append(1, '#').append(std::to_string(count));
-  return identities;
-}
 
 // Derived from the plan's configurations once, as resolving one costs more than inserting its trials.
 struct ConfigurationKeys {
@@ -103,6 +92,9 @@ RegisteredPlan Registration::run() {
   register_experiment();
   load_known();
   if (!result_.existed || changed()) {
+    if (result_.existed)
+      result_.hidden_changes =
+          hidden_changes(db_, result_.experiment, result_.revision, experiment_, plan_, identities_);
     ++result_.revision;
     db_.execute("UPDATE experiment SET revision = " + std::to_string(result_.revision) +
                 " WHERE id = " + std::to_string(result_.experiment));
@@ -388,6 +380,7 @@ RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& pl
   begin();
   try {
     RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
+    for (const std::string& change : registered.hidden_changes) add_event(std::nullopt, "experiment_changed", change);
     commit();
     return registered;
   } catch (...) {

@@ -3,14 +3,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "db/file_system.h"
 #include "db/sqlite.h"
-#include "db/text_table.h"
 #include "experiments/error.h"
+#include "experiments/storage_advice.h"
 
 namespace tenfold {
 namespace {
@@ -20,25 +21,15 @@ std::string host_name() {
   return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
 }
 
-// "pid 123 on host x since ..." from the file's content; whatever it holds, no more than a hint.
+// What the file says of the holder; no more than a hint.
 std::string holder(int fd) {
   char text[1024];
   const ssize_t size = pread(fd, text, sizeof text, 0);
-  const auto json = nlohmann::json::parse(text, text + std::max<ssize_t>(size, 0), nullptr, false);
-  const auto field = [&](const char* name) {
-    return json.is_object() && json.contains(name) && json[name].is_string() ? printable(json[name].get<std::string>())
-                                                                             : "";
-  };
-  if (!json.is_object() || !json.contains("pid") || !json["pid"].is_number_integer()) return "another process";
-  std::string who = "pid " + std::to_string(json["pid"].get<std::int64_t>()) + " on host " + field("host") + " since " +
-                    field("started_at");
-  if (!field("experiment").empty()) who += " (experiment " + field("experiment") + ")";
-  return who;
+  return describe_holder(std::string(text, static_cast<std::size_t>(std::max<ssize_t>(size, 0))));
 }
 
 [[noreturn]] void fail(const std::filesystem::path& file, const std::string& doing, int error) {
-  throw Error(ErrorKind::storage, file.string() + ": cannot " + doing + ": " + std::strerror(error) +
-                                      "; check that the folder exists and may be written");
+  throw storage_error(file, "cannot " + doing, error);
 }
 
 // Of the open file description, not of the process: a second open in the same process counts as another holder.
@@ -49,14 +40,19 @@ struct flock whole_file(short type) {
   return request;
 }
 
+// Some network file systems know no such locks: there the lease alone counts.
+bool has_no_locks(int error) { return error == ENOLCK || error == EOPNOTSUPP || error == ENOSYS || error == EINVAL; }
+
 }  // namespace
 
-RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& experiment) {
+RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& experiment, const Lease::Tell& tell) {
   const std::filesystem::path file = db.string() + ".lock";
+  const bool shared = is_store_published(db) || file_system_of(db).network;
   RunLock lock(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (lock.fd_ < 0) fail(file, "open the run lock", errno);
   struct flock request = whole_file(F_WRLCK);
-  if (fcntl(lock.fd_, F_OFD_SETLK, &request) != 0) {
+  bool locked = fcntl(lock.fd_, F_OFD_SETLK, &request) == 0;
+  if (!locked && !(shared && has_no_locks(errno))) {
     if (errno != EAGAIN && errno != EACCES) fail(file, "take the run lock", errno);
     throw Error(ErrorKind::storage, db.string() + " is held by " + holder(lock.fd_) +
                                         "; wait for it, end it, or use another store with --db");
@@ -67,33 +63,50 @@ RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& exp
                                           {"experiment", experiment}}
                                .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
                            "\n";
-  if (ftruncate(lock.fd_, 0) != 0 || pwrite(lock.fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+  if (shared) lock.lease_ = Lease::take(db, text, locked, tell);
+  // On a full disk the others are not told who holds it; whether the run can go on, the store itself will say.
+  const auto size = static_cast<ssize_t>(text.size());
+  if ((ftruncate(lock.fd_, 0) != 0 || pwrite(lock.fd_, text.data(), text.size(), 0) != size) && errno != ENOSPC &&
+      errno != EDQUOT)
     fail(file, "write the run lock", errno);
   return lock;
 }
 
-RunLock::RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+void RunLock::confirm() const {
+  if (lease_) lease_->confirm();
+}
+
+RunLock::RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)), lease_(std::move(other.lease_)) {}
 
 RunLock& RunLock::operator=(RunLock&& other) noexcept {
   std::swap(fd_, other.fd_);
+  std::swap(lease_, other.lease_);
   return *this;
 }
 
 RunLock::~RunLock() {
+  lease_.reset();  // first: whoever gets the kernel's lock then finds no lease of ours
   if (fd_ >= 0) close(fd_);
 }
 
 std::optional<std::string> run_lock_holder(const std::filesystem::path& db) {
   const std::filesystem::path file = db.string() + ".lock";
   const RunLock looking(open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (looking.fd_ < 0) {
-    if (errno == ENOENT) return std::nullopt;  // no run has been here yet
-    fail(file, "open the run lock", errno);
+  if (looking.fd_ < 0 && errno != ENOENT) fail(file, "open the run lock", errno);
+  const bool shared = is_store_published(db) || file_system_of(db).network;
+  bool free_here = false;
+  if (looking.fd_ >= 0) {
+    struct flock request = whole_file(F_RDLCK);  // what a reader's descriptor may ask; the holder's lock is exclusive
+    if (fcntl(looking.fd_, F_OFD_GETLK, &request) == 0) {
+      if (request.l_type != F_UNLCK) return holder(looking.fd_);
+      free_here = true;
+    } else if (!(shared && has_no_locks(errno))) {
+      fail(file, "look at the run lock", errno);
+    }
   }
-  struct flock request = whole_file(F_RDLCK);  // what a reader's descriptor may ask; the holder's lock is exclusive
-  if (fcntl(looking.fd_, F_OFD_GETLK, &request) != 0) fail(file, "look at the run lock", errno);
-  if (request.l_type == F_UNLCK) return std::nullopt;
-  return holder(looking.fd_);
+  if (!shared) return std::nullopt;
+  const std::optional<std::string> elsewhere = lease_holder(db, free_here);
+  return elsewhere ? std::optional(describe_holder(*elsewhere)) : std::nullopt;
 }
 
 }  // namespace tenfold

@@ -1,17 +1,25 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+
+#include "db/lease.h"
 
 namespace tenfold {
 
 // One run at a time on a store. The lock is the kernel's (on <db>.lock) and ends with the process, however that
-// ends; the file's content only tells others who holds it.
+// ends; the file's content only tells others who holds it. On network file systems a lease (lease.h) beside it tells
+// other hosts.
 class RunLock {
  public:
-  // Throws Error(storage) naming the holder when another process has it. `experiment` is shown to others.
-  static RunLock acquire(const std::filesystem::path& db, const std::string& experiment = "");
+  // Throws Error(storage) naming the holder when another process has it. `experiment` is shown to others; `tell` gets
+  // a line where a lease has to be waited for.
+  static RunLock acquire(const std::filesystem::path& db, const std::string& experiment = "",
+                         const Lease::Tell& tell = nullptr);
+  // Throws Error(storage) when another host has taken the store over meanwhile.
+  void confirm() const;
   RunLock(RunLock&& other) noexcept;
   RunLock& operator=(RunLock&& other) noexcept;
   ~RunLock();
@@ -20,6 +28,7 @@ class RunLock {
   friend std::optional<std::string> run_lock_holder(const std::filesystem::path& db);
   explicit RunLock(int fd) : fd_(fd) {}
   int fd_ = -1;
+  std::unique_ptr<Lease> lease_;  // none on local file systems
 };
 
 // Who has the store now, "pid 123 on host x since ..."; empty when nobody has. Only looks: takes no lock, waits for

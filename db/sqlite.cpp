@@ -7,10 +7,22 @@
 #include <limits>
 #include <utility>
 
+#include "db/file_system.h"
+
 namespace tenfold {
 namespace {
 
-const char* advice(int code) {
+constexpr std::uintmax_t kLittleBytes = 64 << 10;
+
+bool is_full(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(folder.empty() ? "." : folder, error);
+  return !error && space.available < kLittleBytes;
+}
+
+const char* advice(int code, const std::filesystem::path& file) {
+  // Of its files in shared memory SQLite says no more than that there was an error.
+  if ((code & 0xff) == SQLITE_IOERR && is_full(file.parent_path())) code = SQLITE_FULL;
   switch (code & 0xff) {
     case SQLITE_FULL:
       return "free some space and run the same command again; nothing committed is lost";
@@ -56,6 +68,12 @@ void configure_once() {
   (void)configured;
 }
 
+// Under this name lies one whole file until another one takes its place, so it needs no lock, which a network file
+// system may lack or be slow with. A store that is written in place has a log.
+bool is_published_copy(const std::filesystem::path& file) {
+  return is_store_published(file) && !has_write_ahead_log(file);
+}
+
 }  // namespace
 
 Connection::Connection(const std::filesystem::path& file, Access access) : file_(file) {
@@ -71,11 +89,21 @@ Connection::Connection(const std::filesystem::path& file, Access access) : file_
     if (!std::filesystem::exists(file))
       throw Error(ErrorKind::storage,
                   file.string() + ": there is no such store; run an experiment first, or name its file with --db");
+    if (is_published_copy(file)) {
+      open(file_uri(file, "?immutable=1"), kCommon | SQLITE_OPEN_READONLY);
+      return;
+    }
     open(file_uri(file, ""), kCommon | SQLITE_OPEN_READONLY);
     // In a folder that may not be written a WAL database has no shared memory to agree on; nobody writes it
     // there either, so it can be read as it lies.
     const int code = sqlite3_exec(handle_, "SELECT count(*) FROM sqlite_schema", nullptr, nullptr, nullptr);
-    if ((code & 0xff) == SQLITE_CANTOPEN || (code & 0xff) == SQLITE_READONLY) {
+    if ((code & 0xff) == SQLITE_CANTOPEN || (code & 0xff) == SQLITE_READONLY || code == SQLITE_IOERR_SHMSIZE ||
+        code == SQLITE_IOERR_SHMOPEN) {
+      const std::string log = file.string() + "-wal";
+      if (std::error_code none; std::filesystem::file_size(log, none) > 0 && !none)
+        throw Error(ErrorKind::storage, file.string() + ": its newest commits are in " + log +
+                                            " and cannot be read where nothing may be written: free some space, or "
+                                            "copy both files to a folder that may be written and name the copy");
       sqlite3_close_v2(std::exchange(handle_, nullptr));
       open(file_uri(file, "?immutable=1"), kCommon | SQLITE_OPEN_READONLY);
     } else if (code != SQLITE_OK) {
@@ -108,7 +136,7 @@ std::int64_t Connection::integer(const char* sql) {
 void Connection::fail(int code, const std::string& doing) const {
   std::string message = file_.string() + ": cannot " + doing + ": ";
   message += handle_ != nullptr ? sqlite3_errmsg(handle_) : sqlite3_errstr(code);
-  if (const char* hint = advice(code)) message += std::string("; ") + hint;
+  if (const char* hint = advice(code, file_)) message += std::string("; ") + hint;
   throw Error(ErrorKind::storage, message);
 }
 

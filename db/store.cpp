@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "db/schema.h"
+#include "db/store_home.h"
 #include "db/store_impl.h"
 
 namespace tenfold {
@@ -52,7 +53,8 @@ StoreStatements::StoreStatements(Connection& c)
       path_in_use(c, "SELECT 1 FROM checkpoint WHERE path = ?1 LIMIT 1", kPersistent),
       insert_event(c, "INSERT INTO event(at, trial, kind, detail) VALUES(?1, ?2, ?3, ?4)", kPersistent) {}
 
-Store::Impl::Impl(const std::filesystem::path& file) : connection(file, Connection::Access::read_write) {
+Store::Impl::Impl(const std::filesystem::path& name, const std::filesystem::path& live)
+    : db(name), connection(live, Connection::Access::read_write) {
   // A cell of a commit that returned is on the disk, whatever happens next.
   connection.execute("PRAGMA journal_mode = WAL");
   connection.execute("PRAGMA synchronous = FULL");
@@ -85,9 +87,11 @@ Store::Store(Store&&) noexcept = default;
 Store& Store::operator=(Store&&) noexcept = default;
 Store::~Store() = default;
 
-Store Store::open(const std::filesystem::path& file) { return Store(std::make_unique<Impl>(file)); }
+Store Store::open(const std::filesystem::path& file) { return Store(std::make_unique<Impl>(file, file)); }
 
-const std::filesystem::path& Store::file() const { return impl_->connection.file(); }
+Store Store::open(const StoreHome& home) { return Store(std::make_unique<Impl>(home.db(), home.live())); }
+
+const std::filesystem::path& Store::file() const { return impl_->db; }
 
 void Store::begin() {
   if (impl_->in_transaction) throw Error(ErrorKind::internal, "Store::begin inside a transaction");

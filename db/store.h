@@ -15,6 +15,8 @@
 // The writable side of the store: one connection, owned by the coordinator's writer thread (db/writer.h).
 namespace tenfold {
 
+class StoreHome;
+
 using RowId = std::int64_t;
 enum class UnitKind { fit, trial };
 
@@ -41,6 +43,7 @@ struct RegisteredPlan {
   bool existed = false;       // the experiment was in the store before
   std::int64_t new_configurations = 0;
   std::int64_t retired_configurations = 0;  // of earlier revisions, kept but no longer run
+  std::vector<std::string> hidden_changes;  // what the file does not show: other data, another program
   std::vector<UnitState> fits;              // as Plan::fits
   std::vector<UnitState> trials;            // as Plan::trials
 };
@@ -80,6 +83,8 @@ class Store {
  public:
   // Creates or migrates. Throws Error(storage): a newer version, not a tenfold store, no permission.
   static Store open(const std::filesystem::path& file);
+  // The same where the store may be published (store_home.h): written at home.live(), checkpoints beside home.db().
+  static Store open(const StoreHome& home);
   Store(Store&&) noexcept;
   Store& operator=(Store&&) noexcept;
   ~Store();
@@ -112,7 +117,7 @@ class Store {
   // Deletes files in checkpoint_folder(db) that no row refers to; under the run lock only.
   std::int64_t sweep_orphans();
 
-  const std::filesystem::path& file() const;
+  const std::filesystem::path& file() const;  // as the user named it
 
   struct Impl;  // db/store_impl.h
 
@@ -121,6 +126,6 @@ class Store {
   std::unique_ptr<Impl> impl_;
 };
 
-std::filesystem::path checkpoint_folder(const std::filesystem::path& db);  // <db>.checkpoints
+std::filesystem::path checkpoint_folder(const std::filesystem::path& db);  // <db>.checkpoints, db as the user named it
 
 }  // namespace tenfold

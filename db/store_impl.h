@@ -21,8 +21,9 @@ struct StoreStatements {
 };
 
 struct Store::Impl {
-  explicit Impl(const std::filesystem::path& file);
+  Impl(const std::filesystem::path& db, const std::filesystem::path& live);
 
+  std::filesystem::path db;  // as the user named it; checkpoints are beside it
   Connection connection;
   std::unique_ptr<StoreStatements> statements;
   std::unique_ptr<StoreRows> rows;

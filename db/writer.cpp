@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "db/publisher.h"
 #include "experiments/error.h"
 
 namespace tenfold {
@@ -56,7 +57,10 @@ std::size_t bytes_of(const StoreCommand& command) {
 }  // namespace
 
 struct StoreWriter::Impl {
-  explicit Impl(Store opened) : store(std::move(opened)), thread([this] { run(); }) {}
+  Impl(Store opened, StoreHome* home)
+      : store(std::move(opened)),
+        publisher(home != nullptr ? std::make_unique<Publisher>(*home) : nullptr),
+        thread([this] { run(); }) {}
 
   void run();
   bool take_queue(bool wait);  // false: nothing waits (or, waiting, nothing will come any more)
@@ -67,6 +71,8 @@ struct StoreWriter::Impl {
 
   // The thread's own.
   Store store;
+  std::unique_ptr<Publisher> publisher;               // where there is a home
+  bool checkpointed = false;                          // in this transaction
   std::unordered_map<std::uint64_t, RowId> attempts;  // the submitter's key -> row; running ones only
   std::vector<StoreCommand> taken;
   std::size_t next = 0;  // of taken
@@ -102,6 +108,7 @@ void StoreWriter::Impl::apply(StoreCommand& command) {
                         [&](const AddEvent& c) { store.add_event(c.trial, c.kind, c.detail); },
                         [&](CheckpointRecord& c) {
                           c.attempt = attempt_of(c.attempt, "a checkpoint");
+                          checkpointed = true;
                           store.add_checkpoint(c);
                         },
                         [&](AttemptEnd& c) {
@@ -116,8 +123,14 @@ void StoreWriter::Impl::apply(StoreCommand& command) {
 // A file that stays behind is swept at the next start, so a failure here is none of the run.
 void StoreWriter::Impl::delete_superseded() {
   const std::filesystem::path folder = checkpoint_folder(store.file());
+  std::vector<std::filesystem::path> files;
+  for (const std::string& path : store.take_superseded_checkpoints()) files.push_back(folder / path);
+  if (publisher) {
+    publisher->remove_when_published(std::move(files));
+    return;
+  }
   std::error_code ignored;
-  for (const std::string& path : store.take_superseded_checkpoints()) std::filesystem::remove(folder / path, ignored);
+  for (const std::filesystem::path& file : files) std::filesystem::remove(file, ignored);
 }
 
 bool StoreWriter::Impl::take_queue(bool wait) {
@@ -144,6 +157,7 @@ void StoreWriter::Impl::write_transaction() {
   }
   store.commit();
   delete_superseded();
+  if (publisher) publisher->committed(std::exchange(checkpointed, false));
 }
 
 void StoreWriter::Impl::run() {
@@ -167,7 +181,7 @@ void StoreWriter::Impl::run() {
   }
 }
 
-StoreWriter::StoreWriter(Store store) : impl_(std::make_unique<Impl>(std::move(store))) {}
+StoreWriter::StoreWriter(Store store, StoreHome* home) : impl_(std::make_unique<Impl>(std::move(store), home)) {}
 
 StoreWriter::~StoreWriter() {
   {
@@ -176,6 +190,10 @@ StoreWriter::~StoreWriter() {
   }
   impl_->work.notify_one();
   impl_->thread.join();
+  try {
+    if (impl_->publisher) impl_->publisher->finish();
+  } catch (...) {  // as the header says
+  }
 }
 
 std::uint64_t StoreWriter::submit(StoreCommand command) {
@@ -200,6 +218,12 @@ void StoreWriter::flush() {
   const std::uint64_t target = impl_->submitted;
   impl_->progress.wait(lock, [&] { return impl_->error || impl_->durable >= target; });
   if (impl_->error) std::rethrow_exception(impl_->error);
+  lock.unlock();
+  if (impl_->publisher) impl_->publisher->finish();
+}
+
+std::vector<std::string> StoreWriter::take_problems() {
+  return impl_->publisher ? impl_->publisher->take_problems() : std::vector<std::string>();
 }
 
 }  // namespace tenfold

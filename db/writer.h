@@ -61,13 +61,15 @@ using StoreCommand = std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddE
 // durability is paid once per commit); superseded checkpoint files are deleted after the commit that made them so.
 class StoreWriter {
  public:
-  explicit StoreWriter(Store store);
-  ~StoreWriter();  // commits what was submitted; errors are lost here: call flush() first
+  // home: of a store that may be published; it must outlive the writer.
+  explicit StoreWriter(Store store, StoreHome* home = nullptr);
+  ~StoreWriter();  // commits (and publishes) what was submitted; errors are lost here: call flush() first
   // Returns the command's ticket, from 1. Throws the writer's Error when an earlier command failed.
   std::uint64_t submit(StoreCommand command);
-  std::uint64_t committed() const;   // every ticket up to this one is durable
-  std::size_t queued_bytes() const;  // for back-pressure
-  void flush();                      // until everything submitted is durable
+  std::uint64_t committed() const;           // every ticket up to this one is durable
+  std::size_t queued_bytes() const;          // for back-pressure
+  void flush();                              // until everything submitted is durable, and published where stores are
+  std::vector<std::string> take_problems();  // of publishing, since the last call
 
  private:
   struct Impl;

@@ -71,6 +71,7 @@ RunOutcome Coordinator::run() {
   if (draining_) end_drain();
   dismiss_workers();
   writer_.flush();
+  if (!storage_problem_.empty()) throw Error(ErrorKind::storage, storage_problem_);
   last_commit_ = Clock::now();
   return outcome();
 }
@@ -138,6 +139,7 @@ void Coordinator::tick(Clock::time_point now) {
 
   if (now - last_heartbeat_ >= kHeartbeat) {
     last_heartbeat_ = now;
+    for (const std::string& problem : writer_.take_problems()) storage_trouble(problem);
     for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::heartbeat, {}, 0, ""});
   }
   if (now - last_report_ >= kReport) report_progress(now);

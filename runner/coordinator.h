@@ -5,6 +5,8 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -125,6 +127,16 @@ class Coordinator {
   void watch_groups(Clock::time_point now);
   void give_up_too_large();
 
+  // coordinator_storage.cpp: files that cannot be written, and fits whose files are lost
+  void checkpoint_failed(const RunningArray& array, std::int64_t step, const std::string& reason);
+  void stop_for_storage(const std::string& reason);
+  void storage_trouble(const std::string& text);  // the run goes on
+  void note_storage(const std::string& text);
+  void look_again_at_files_of(const RunningArray& array);
+  bool has_lost_its_fit(std::int32_t trial);
+  void reopen_fit(std::int32_t fit);
+  void withhold_orphans(PlannedArray& planned);
+
   // coordinator_units.cpp: what becomes of fits and trials
   void unit_done(std::int32_t unit);
   void unit_failed(std::int32_t unit, const std::string& reason);
@@ -155,7 +167,8 @@ class Coordinator {
   CheckpointCheck checkpoints_;
   JobBuilder jobs_;
   std::unique_ptr<Scheduler> scheduler_;
-  bool groups_ = false;  // some array takes several slots
+  bool groups_ = false;                         // some array takes several slots
+  std::set<std::int32_t> reopened_, withheld_;  // fits computed again; trials that wait for one of them
   CostModel costs_;
 
   std::map<std::uint64_t, RunningArray> running_;
@@ -167,7 +180,9 @@ class Coordinator {
   double remaining_cost_[2] = {0, 0};  // fits, trials
   Progress latest_;                    // of an adaptation
   bool draining_ = false, drained_ = false, holding_ = false;
-  std::string last_loss_;  // why the last worker was written off
+  std::string last_loss_;        // why the last worker was written off
+  std::string storage_problem_;  // why the run stops
+  std::optional<Clock::time_point> last_storage_note_;
   Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_until_{}, last_tick_{}, last_heartbeat_{},
       last_report_{};
   Pacer pacer_;

@@ -5,6 +5,7 @@
 #include "runner/coordinator.h"
 #include "runner/group_members.h"
 #include "runner/progress.h"
+#include "trainer/protocol_checkpoint.h"
 
 // Arrays on their way: from the scheduler to a worker, and what comes back of them.
 namespace tenfold {
@@ -24,6 +25,8 @@ void Coordinator::feed() {
     if (idle.empty()) break;
     auto planned = scheduler_->next(progressed(), room(idle));
     if (!planned) break;
+    withhold_orphans(*planned);
+    if (planned->units.empty()) continue;
     std::vector<GroupSlot> slots;
     for (const int rank : idle) {
       const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
@@ -44,8 +47,10 @@ bool Coordinator::feed_ahead(int rank) {
   if (first.workers.size() > 1) return true;
   if (!settings_.empty_trials && (first.expected_s < 0 || first.expected_s > kShortArray_s)) return true;
   auto planned = scheduler_->next(progressed(), Room{1, {}});
-  if (planned) dispatch({rank}, std::move(*planned));
-  return planned.has_value();
+  if (!planned) return false;
+  withhold_orphans(*planned);
+  if (!planned->units.empty()) dispatch({rank}, std::move(*planned));
+  return true;
 }
 
 double Coordinator::progress_of(const RunningArray& array) const {
@@ -236,6 +241,10 @@ void Coordinator::rows(RunningArray& array, const std::string& payload) {
 
 void Coordinator::checkpoint(RunningArray& array, const std::string& payload) {
   const CheckpointNotice notice = decode_checkpoint(payload);
+  if (const auto reason = why_left_out(notice)) {
+    checkpoint_failed(array, notice.step, *reason);
+    return;
+  }
   const std::filesystem::path path = notice.path;
   if (path.parent_path() != checkpoints_.folder())
     throw Error(ErrorKind::communication, "a checkpoint outside of " + checkpoints_.folder().string());
@@ -306,9 +315,14 @@ void Coordinator::array_crashed(std::uint64_t number, const std::string& reason)
   std::vector<std::int32_t> left;
   std::vector<std::int64_t> steps;
   std::vector<Member*> members;
+  look_again_at_files_of(array);
   for (Member& member : array.members) {
     if (member.over) continue;
     member.over = true;
+    if (!draining_ && has_lost_its_fit(member.unit)) {
+      end_attempt(member, TrialStatus::failed, TrialStatus::pending, reason);
+      continue;
+    }
     members.push_back(&member);
     left.push_back(member.unit);
     if (!draining_) steps.push_back(usable_resume_step(member.unit));

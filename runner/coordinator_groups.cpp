@@ -92,6 +92,7 @@ void Coordinator::worker_done(int rank, std::uint64_t number) {
 
 void Coordinator::failure(int rank, const Message& message) {
   const FailureNotice notice = decode_failure(message.payload);
+  if (notice.kind == to_string(ErrorKind::storage)) stop_for_storage(notice.reason);
   worker_crashed(rank, message.dispatch, notice.reason, notice.kind == to_string(ErrorKind::communication));
 }
 

@@ -1,9 +1,24 @@
 #include "runner/coordinator_resume.h"
 
+#include "datasets/safetensors.h"
 #include "experiments/error.h"
 #include "experiments/hash.h"
+#include "trainer/protocol_checkpoint.h"
 
 namespace tenfold {
+namespace {
+
+bool is_known_format(const std::filesystem::path& file, std::string& reason) {
+  const SafetensorsFile checkpoint = SafetensorsFile::open(file);
+  const auto format = checkpoint.metadata().find("format");
+  if (format != checkpoint.metadata().end() && format->second == kCheckpointFormat) return true;
+  reason = file.string() + " is of another version of tenfold (" +
+           (format == checkpoint.metadata().end() ? "it names none" : "'" + format->second + "'") +
+           ", this one reads '" + std::string(kCheckpointFormat) + "')";
+  return false;
+}
+
+}  // namespace
 
 std::vector<std::string> CheckpointCheck::keep_usable(std::vector<StoredCheckpoint>& checkpoints) {
   std::vector<std::string> dropped;
@@ -29,7 +44,10 @@ bool CheckpointCheck::good(const StoredCheckpoint& checkpoint, std::string& reas
   } else {
     try {
       result = sha256_file(file.string()).hex() == checkpoint.sha256;
-      if (!result) reason = file.string() + " is damaged (its SHA-256 is not the recorded one)";
+      if (!result)
+        reason = file.string() + " is damaged (its SHA-256 is not the recorded one)";
+      else
+        result = is_known_format(file, reason);
     } catch (const Error& unreadable) {
       reason = unreadable.what();
     }

@@ -21,6 +21,7 @@ class CheckpointCheck {
   std::vector<std::string> keep_usable(std::vector<StoredCheckpoint>& checkpoints);
 
   void trust(const std::string& path) { good_[path] = true; }  // written and hashed in this run
+  void look_again(const std::string& path) { good_.erase(path); }
   CheckpointRef reference(const StoredCheckpoint& checkpoint) const;
   const std::filesystem::path& folder() const { return folder_; }
 

@@ -11,9 +11,10 @@ void Coordinator::unit_done(std::int32_t number) {
   if (is_fit(number)) {
     ++fits_done_;
     if (unit(number).checkpoints.size() > 1)
-      unit(number).checkpoints.resize(1);  // its last; the store drops the others
+      unit(number).checkpoints.resize(1);           // its last; the store drops the others
+    const bool again = reopened_.contains(number);  // then the others run, or are ready already
     for (const std::int32_t trial : trials_of(number))
-      if (!scheduler_->over(trial)) make_unit_ready(trial);
+      if (!scheduler_->over(trial) && (!again || withheld_.erase(trial) > 0)) make_unit_ready(trial);
   } else {
     ++trials_done_;
     trial_over(number);

@@ -11,13 +11,13 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 #include <sstream>
 
 #include "datasets/dataset.h"
+#include "db/file_system.h"
 #include "db/query.h"
 #include "db/store.h"
 #include "experiments/error.h"
@@ -144,24 +144,6 @@ Finding examine_mpi() {
   return {"MPI", Health::ok, name + "; two ranks met in " + decimal(start.wall_s, "s"), ""};
 }
 
-struct FileSystemKind {
-  const char* name;
-  bool network;
-};
-
-FileSystemKind kind_of(const struct statfs& info) {
-  static const std::map<std::uint32_t, FileSystemKind> kinds = {
-      {0x6969, {"NFS", true}},       {0x0BD00BD0, {"Lustre", true}}, {0x47504653, {"GPFS", true}},
-      {0xFF534D42, {"CIFS", true}},  {0xFE534D42, {"SMB", true}},    {0x19830326, {"BeeGFS", true}},
-      {0x00C36400, {"Ceph", true}},  {0x5346414F, {"AFS", true}},    {0x01021997, {"9p", true}},
-      {0xEF53, {"ext4", false}},     {0x58465342, {"XFS", false}},   {0x9123683E, {"Btrfs", false}},
-      {0x2FC12FC1, {"ZFS", false}},  {0x01021994, {"tmpfs", false}}, {0x794C7630, {"overlayfs", false}},
-      {0xF2F52010, {"F2FS", false}},
-  };
-  const auto found = kinds.find(static_cast<std::uint32_t>(info.f_type));
-  return found == kinds.end() ? FileSystemKind{"a file system of an unknown kind", false} : found->second;
-}
-
 std::vector<Finding> examine_store(const fs::path& db) {
   std::vector<Finding> findings;
   const fs::path folder = fs::absolute(db).parent_path();
@@ -169,19 +151,17 @@ std::vector<Finding> examine_store(const fs::path& db) {
   if (statfs(folder.c_str(), &info) != 0) {
     return {{"store", Health::missing, folder.string() + " does not exist", "mkdir -p " + folder.string()}};
   }
-  const FileSystemKind kind = kind_of(info);
+  const FileSystem kind = file_system_of(db);
   const double free_gib = static_cast<double>(info.f_bavail) * static_cast<double>(info.f_bsize) / kGiB;
   Finding place{"store", Health::ok,
                 folder.string() + " on " + kind.name + (kind.network ? " (network), " : " (local), ") +
                     decimal(free_gib, "GiB free"),
                 ""};
-  if (kind.network) {
-    place.health = Health::advice;
-    place.advice = "SQLite's WAL needs a local file system: --db /tmp/... or a local scratch folder";
-  } else if (free_gib < 1) {
+  if (kind.network) place.detail += "; runs write on their node and publish copies there";
+  if (free_gib < 1) {
     place.health = Health::advice;
     place.advice = "free some space: checkpoints and step losses need room";
-  } else if (std::string(kind.name) == "tmpfs") {
+  } else if (kind.name == "tmpfs") {
     place.health = Health::advice;
     place.advice = "it is lost at the next boot: choose another folder for results to keep";
   }

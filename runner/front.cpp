@@ -9,6 +9,7 @@
 
 #include "db/run_lock.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "experiments/error.h"
 #include "runner/front_report.h"
 #include "runner/group_sizes.h"
@@ -42,9 +43,12 @@ Survey survey(const RunOptions& options) {
       prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::write);
   HostLayout layout =
       lay_out(asked_hosts(options), prepared.experiment.base().resources, options.slots, options.device);
-  const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
-  Store store = Store::open(options.db);
+  const auto tell = [](const std::string& line) { std::cerr << line << std::endl; };
+  const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name(), tell);
+  const StoreHome home(options.db, lock);
+  Store store = Store::open(home);
   const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
+  home.publish();
   const bool done = everything_is_done(registered);
   check_group_sizes(prepared, registered, layout.choice.slots, layout.choice.gpu);
   if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, layout) << std::flush;
@@ -63,17 +67,16 @@ int run_in_foreign_world(const RunOptions& options) {
 
 Front::Front(const RankOptions& options, const HostLayout& layout, SignalReceiver& signals)
     : options_(options), signals_(signals), folder_(mpi_bytes(options.slots + 1)), started_(Clock::now()) {
-  const std::filesystem::path logs = log_folder(options.run.db);
+  log_ = log_folder(options.run.db) / "mpirun.log";
+  const std::optional<std::string> problem = log_problem(log_);
   std::error_code error;
-  std::filesystem::create_directories(logs, error);
-  if (error) throw Error(ErrorKind::storage, "cannot make the folder " + logs.string() + ": " + error.message());
-  log_ = logs / "mpirun.log";
   log_begin_ = std::filesystem::file_size(log_, error);
   if (error) log_begin_ = 0;
   options_.front_socket = folder_.path() / "front";
   listener_ = listen_unix(options_.front_socket);
   mpirun_ = start_mpirun(options_, layout, folder_.path(), log_);
   view_.emplace(STDERR_FILENO, options_.run.quiet);
+  if (problem) view_->note(*problem);
 }
 
 RunOutcome Front::watch() {

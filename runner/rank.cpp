@@ -11,6 +11,7 @@
 
 #include "db/run_lock.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "db/writer.h"
 #include "experiments/error.h"
 #include "runner/coordinator.h"
@@ -44,8 +45,7 @@ std::optional<int> early_rank() {
 std::filesystem::path worker_log(const RankOptions& options, int rank) {
   const std::filesystem::path folder = log_folder(options.run.db);
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) throw Error(ErrorKind::storage, "cannot make the folder " + folder.string() + ": " + error.message());
+  std::filesystem::create_directories(folder, error);  // without it the run goes on: spawn.h
   return folder / (std::to_string(rank) + ".log");
 }
 
@@ -62,7 +62,8 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
       prepare_experiment(options.run.experiment_file, options.run.overrides, options.run.share_fits, DataCache::write);
   name = prepared.experiment.name();
   const RunLock lock = RunLock::acquire(options.run.db, prepared.experiment.name());
-  Store store = Store::open(options.run.db);
+  StoreHome home(options.run.db, lock);
+  Store store = Store::open(home);
   store.sweep_orphans();
   RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
   check_group_sizes(prepared, registered, port.size() - 1, options.gpu);
@@ -73,7 +74,7 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.peer_silence_s = peer_silence_s();
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
   std::filesystem::create_directories(settings.checkpoint_folder);
-  StoreWriter writer(std::move(store));
+  StoreWriter writer(std::move(store), &home);
   Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);
   try {
     RunOutcome outcome = coordinator.run();

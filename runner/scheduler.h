@@ -94,6 +94,9 @@ class Scheduler {
   // Its worker is gone, which says little about the members: as it was, up to five times.
   std::optional<std::int32_t> worker_lost(std::int32_t unit, std::int64_t resume_step);
 
+  // A fit that was over has to be computed again: what it left is lost.
+  void reopen(std::int32_t fit) { items_[static_cast<std::size_t>(fit)].over = false; }
+
   bool over(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].over; }
   const WorkItem& item(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)]; }
   int failures(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].failures; }

@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "experiments/error.h"
+#include "experiments/storage_advice.h"
 
 extern char** environ;
 
@@ -34,9 +35,11 @@ std::vector<char*> c_strings(std::vector<std::string>& texts) {
   throw Error(ErrorKind::communication, "cannot start " + program.string() + ": " + std::strerror(error));
 }
 
+// No run fails for want of a log (see log_problem): what would be in it is dropped.
 UniqueFd open_log(const std::filesystem::path& log) {
   UniqueFd fd(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (!fd) throw Error(ErrorKind::storage, "cannot write the log " + log.string() + ": " + std::strerror(errno));
+  if (!fd) fd = UniqueFd(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!fd) throw storage_error(log, "the log cannot be written", errno);
   return fd;
 }
 
@@ -97,6 +100,14 @@ std::string on_one_line(const std::string& text) {
 }
 
 }  // namespace
+
+std::optional<std::string> log_problem(const std::filesystem::path& log) {
+  std::error_code error;
+  std::filesystem::create_directories(log.parent_path(), error);
+  const UniqueFd fd(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (fd) return std::nullopt;
+  return storage_error(log, "what the processes of the run say is not kept", errno).what();
+}
 
 ChildProcess spawn_session(const SpawnRequest& request) {
   const UniqueFd log = open_log(request.log);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,9 @@ std::vector<std::string> environment_with(const std::vector<std::string>& extra)
 
 // A program of $PATH, or of /usr/local/bin and /usr/bin. Throws Error(communication) that says how to get it.
 std::filesystem::path installed_program(const std::string& name);
+
+// Makes the log and its folder. Why that cannot be done: the run goes on without it.
+std::optional<std::string> log_problem(const std::filesystem::path& log);
 
 // The last lines of a file from `from_byte` on, joined by " | ", without control characters, at most `max_bytes`.
 std::string log_tail(const std::filesystem::path& log, std::uintmax_t from_byte, std::size_t max_bytes = 400);

@@ -21,6 +21,7 @@
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
+#include "trainer/optional_checkpoint.h"
 #include "trainer/pass_summary.h"
 #include "ttt/objective.h"
 
@@ -291,7 +292,7 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
 void AdaptArray::checkpoint(std::int64_t pass) {
   if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
   if (context_.leads())
-    context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
+    context_.reporter.checkpoint(try_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
   clock_.written(pass);
 }
 

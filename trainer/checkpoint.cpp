@@ -8,6 +8,8 @@
 #include <system_error>
 
 #include "experiments/error.h"
+#include "experiments/storage_advice.h"
+#include "trainer/protocol_checkpoint.h"
 
 namespace tenfold {
 namespace {
@@ -39,14 +41,13 @@ CheckpointNotice write_checkpoint(const ArrayJob& job, std::int64_t step, const 
   const std::filesystem::path folder = job.checkpoint_folder;
   std::error_code failed;
   std::filesystem::create_directories(folder, failed);
-  if (failed)
-    throw Error(ErrorKind::storage,
-                folder.string() + ": the folder of checkpoints cannot be made: " + failed.message());
+  if (failed) throw storage_error(folder, "the folder of checkpoints cannot be made", failed.value());
   CheckpointNotice notice;
   notice.path = (folder / (job.array + '-' + std::to_string(step) + suffix + ".safetensors")).string();
   notice.step = step;
-  notice.sha256 =
-      write_safetensors(notice.path, views, {{"format", "tenfold checkpoint 1"}, {"step", std::to_string(step)}}).hex();
+  notice.sha256 = write_safetensors(notice.path, views,
+                                    {{"format", std::string(kCheckpointFormat)}, {"step", std::to_string(step)}})
+                      .hex();
   notice.bytes = static_cast<std::int64_t>(std::filesystem::file_size(notice.path, failed));
   if (failed) throw Error(ErrorKind::storage, notice.path + ": " + failed.message());
   for (std::int64_t member = 0; member < members; ++member) notice.members.push_back(static_cast<std::int32_t>(member));
@@ -61,6 +62,12 @@ MemberTensors CheckpointReader::read(const CheckpointRef& ref) {
       throw Error(ErrorKind::data, ref.path + ": the checkpoint is damaged (SHA-256 " + hash.substr(0, 12) +
                                        ", recorded " + ref.sha256.substr(0, 12) + ")");
     found = files_.emplace(std::pair(ref.path, ref.sha256), SafetensorsFile::open(ref.path)).first;
+    const auto format = found->second.metadata().find("format");
+    if (format == found->second.metadata().end() || format->second != kCheckpointFormat)
+      throw Error(ErrorKind::data,
+                  ref.path + ": the checkpoint is of another version (" +
+                      (format == found->second.metadata().end() ? "it names none" : "'" + format->second + "'") +
+                      "; this program reads '" + std::string(kCheckpointFormat) + "')");
   }
   MemberTensors member{ref.path, {}};
   for (const auto& [name, view] : found->second.tensors()) {

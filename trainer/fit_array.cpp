@@ -23,6 +23,7 @@
 #include "trainer/gradient_buckets.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
+#include "trainer/optional_checkpoint.h"
 #include "trainer/predictions.h"
 #include "trainer/schedule.h"
 #include "trainer/training_data.h"
@@ -297,7 +298,7 @@ void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
 
 void FitArray::checkpoint() {
   if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
-  if (context_.leads()) context_.reporter.checkpoint(write_checkpoint(context_.job, step_, save_fit(fit_state())));
+  if (context_.leads()) context_.reporter.checkpoint(try_checkpoint(context_.job, step_, save_fit(fit_state())));
   clock_.written(step_);
 }
 

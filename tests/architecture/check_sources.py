@@ -17,7 +17,8 @@ MAY_INCLUDE = {
     "trainer": {"experiments", "datasets", "ttt"},
     "db": {"experiments"},
     # What the processes share with a trainer is torch-free: the layout of models and the frames.
-    "runner": {"experiments", "datasets", "db", "trainer/model_layout.h", "trainer/protocol.h", "trainer/protocol_diagnose.h"},
+    "runner": {"experiments", "datasets", "db", "trainer/model_layout.h", "trainer/protocol.h", "trainer/protocol_checkpoint.h",
+               "trainer/protocol_diagnose.h"},
 }
 
 # Library -> (its headers, folders where they may appear).

@@ -5,8 +5,7 @@
 
 #include "tests/integration/run_process.h"
 
-// What must be true after any fault, asked of the store by the product's own `query`. A violation is a failure of the
-// running test.
+// What must be true after any fault. A violation is a failure of the running test.
 namespace tenfold {
 
 // The store as it is, finished or not: SQLite's own check, no (unit, step) twice, at most one final result per trial,

@@ -47,7 +47,8 @@ void Workspace::write(const std::string& name, const std::string& text) const { 
 void Workspace::use_fake_trainer() { set("TENFOLD_TRAINER", (bin_ / "tenfold-fake-trainer").string()); }
 
 pid_t Workspace::start(const std::vector<std::string>& arguments) const {
-  std::vector<std::string> words{(bin_ / "tenfold").string()};
+  std::vector<std::string> words = program_;
+  words.push_back((bin_ / "tenfold").string());
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> variables;
   for (char** entry = environ; *entry; ++entry) {
@@ -68,7 +69,7 @@ pid_t Workspace::start(const std::vector<std::string>& arguments) const {
     ::dup2(out, 1);
     ::dup2(out, 2);
     if (::chdir(folder.c_str()) != 0) ::_exit(126);
-    ::execve(argv[0], argv.data(), envp.data());
+    ::execvpe(argv[0], argv.data(), envp.data());
     ::_exit(127);
   }
   return pid;

@@ -30,6 +30,8 @@ class Workspace {
   void set(const std::string& variable, const std::string& value) { environment_[variable] = value; }
   void unset(const std::string& variable) { environment_.erase(variable); }
   void use_fake_trainer();
+  // Words of a program that starts tenfold in its stead (setpriv, unshare); none again by an empty list.
+  void start_through(std::vector<std::string> program) { program_ = std::move(program); }
 
   pid_t start(const std::vector<std::string>& arguments) const;  // of tenfold
   Finished wait(pid_t pid, std::chrono::milliseconds limit = std::chrono::seconds(60)) const;
@@ -46,6 +48,7 @@ class Workspace {
   std::string mark() const;
   std::filesystem::path folder_, bin_;
   std::map<std::string, std::string> environment_;
+  std::vector<std::string> program_;
 };
 
 // All rows that a run leaves, times aside, in one text: equal texts, equal results.

@@ -21,18 +21,17 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iomanip>
 #include <optional>
-#include <sstream>
 #include <thread>
 #include <vector>
 
+#include "datasets/safetensors.h"
 #include "experiments/error.h"
 #include "experiments/hash.h"
 #include "experiments/metric.h"
 #include "tests/runner/fake_group.h"
 #include "trainer/fault_point.h"
+#include "trainer/protocol_checkpoint.h"
 #include "trainer/session.h"
 #include "trainer/trainer_arguments.h"
 
@@ -62,13 +61,12 @@ std::uint64_t first_bytes(const Digest& digest) {
 
 std::uint64_t read_state(const CheckpointRef& ref) {
   if (sha256_file(ref.path).hex() != ref.sha256) throw Error(ErrorKind::data, ref.path + " is damaged");
-  std::ifstream in(ref.path);
-  std::int64_t step = -1;
-  std::uint64_t state = 0;
-  in >> step;
-  for (std::int64_t i = 0; i <= ref.array_index; ++i) in >> state;
-  if (!in || step != ref.step) throw Error(ErrorKind::data, ref.path + " is not the checkpoint that was asked for");
-  return state;
+  const SafetensorsFile file = SafetensorsFile::open(ref.path);
+  const auto states = file.integers("state");
+  if (file.metadata().at("format") != kCheckpointFormat || file.metadata().at("step") != std::to_string(ref.step) ||
+      static_cast<std::size_t>(ref.array_index) >= states.size())
+    throw Error(ErrorKind::data, ref.path + " is not the checkpoint that was asked for");
+  return static_cast<std::uint64_t>(states[static_cast<std::size_t>(ref.array_index)]);
 }
 
 class FakeArray {
@@ -167,22 +165,27 @@ class FakeArray {
   void save(bool last) {
     if (!leads()) return;
     CheckpointNotice notice;
-    std::ostringstream content;
-    content << step_ << "\n";
+    std::vector<std::uint64_t> kept;
     for (std::size_t i = 0; i < states_.size(); ++i) {
       if (over_[i]) continue;
       notice.members.push_back(static_cast<std::int32_t>(i));
-      content << states_[i] << "\n";
+      kept.push_back(states_[i]);
     }
     if (notice.members.empty()) return;
-    std::filesystem::create_directories(job_.checkpoint_folder);
     notice.path = job_.checkpoint_folder + "/" + job_.array + "-" + std::to_string(step_) + ".safetensors";
-    const std::string aside = notice.path + ".aside";
-    std::ofstream(aside) << content.str();
-    std::filesystem::rename(aside, notice.path);
     notice.step = step_;
-    notice.sha256 = sha256(content.str()).hex();
-    notice.bytes = static_cast<std::int64_t>(content.str().size());
+    const TensorView states{"I64", {static_cast<std::int64_t>(kept.size())}, std::as_bytes(std::span(kept))};
+    try {
+      std::filesystem::create_directories(job_.checkpoint_folder);
+      notice.sha256 = write_safetensors(notice.path, {{"state", states}},
+                                        {{"format", std::string(kCheckpointFormat)}, {"step", std::to_string(step_)}})
+                          .hex();
+      notice.bytes = static_cast<std::int64_t>(std::filesystem::file_size(notice.path));
+    } catch (const Error& error) {
+      // As the real one: trained parameters are needed, anything else only helps.
+      if (last) throw;
+      notice = checkpoint_left_out(step_, error.what());
+    }
     notice.last = last;
     reporter_.checkpoint(notice);
   }

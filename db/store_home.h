@@ -1,0 +1,47 @@
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "db/run_lock.h"
+
+namespace tenfold {
+
+// Where a store is written. On a local file system that is the file that the user named. On a network file system the
+// live database lies in a folder of its own on this node ($SLURM_TMPDIR, $TMPDIR or /tmp), and consistent copies of it
+// are published under the user's name, whole, by rename; readers on any host read those. A run begins with the
+// published copy, never with what a dead run left on a node: only of the copy is it known that the checkpoint files
+// which it names are all there.
+class StoreHome {
+ public:
+  // Under `lock`, which must outlive it. Brings the published copy here. Throws Error(storage).
+  StoreHome(const std::filesystem::path& db, const RunLock& lock);
+  StoreHome(const StoreHome&) = delete;
+  StoreHome& operator=(const StoreHome&) = delete;
+  ~StoreHome();  // removes the live folder
+
+  bool is_published() const { return !folder_.empty(); }
+  const std::filesystem::path& db() const { return db_; }      // as the user named it
+  const std::filesystem::path& live() const { return live_; }  // what is opened for writing
+
+  // What is committed in live() becomes what others read; durable when it returns. Nothing to do on a local file
+  // system. Throws Error(storage): it cannot be written, or another host has taken the store over.
+  void publish() const;
+
+  // Whether the last publication found that another host has the store.
+  bool is_lost() const { return lost_; }
+
+  // The last publication failed for good: the live database is kept. Returns where.
+  std::filesystem::path keep_live();
+
+ private:
+  std::filesystem::path db_, live_, folder_;
+  void confirm_lock() const;
+  const RunLock& lock_;
+  mutable std::atomic<bool> lost_ = false;
+  int held_fd_ = -1;  // locks the live folder: others see that its run lives
+};
+
+}  // namespace tenfold
