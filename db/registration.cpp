@@ -388,6 +388,7 @@ RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& pl
   begin();
   try {
     RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
+    impl_->load_rates(registered);
     commit();
     return registered;
   } catch (...) {
