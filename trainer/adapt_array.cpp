@@ -105,8 +105,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       base_lr_(inner_rates(bases_of(members_), lane_member_, compute_.device())),
       evaluation_(context_, *model_, {samples_, dataset_, members_.front().base.spec.metrics}, members_, lanes_,
                   base_lr_),
-      clock_(members_.front().base.spec.checkpoint.every_s,
-             members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
+      clock_(members_.front().base.spec.checkpoint, -1) {
   folds_.clear();
   state_ = load_lane_states(*model_, members_, lane_member_, compute_.device());
   std::vector<TttSpec> specs;

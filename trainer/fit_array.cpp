@@ -109,7 +109,7 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members),
                  chosen(state_.parameters, trained_), optimizer_groups(members, model_->layout(), trained_)),
       counter_(compute_.make_counter()),
-      clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
+      clock_(members.front().spec.checkpoint, 0) {
   base_lr_ = inner_rates(members, one_lane_each(members.size()), compute_.device());
   for (const std::size_t i : trained_) state_.parameters[i].requires_grad_(true);
   for (ArrayMember& base : members) {

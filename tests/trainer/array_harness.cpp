@@ -76,6 +76,7 @@ ArrayJob Workspace::job(Stage stage, const std::vector<Case>& cases, const std::
     member.fold = one.fold;
     member.resume = one.resume;
     member.fit = one.fit;
+    member.rate_scale = one.rate_scale;
     job.configurations.push_back(to_json(one.spec).dump());
     job.members.push_back(member);
   }

@@ -54,6 +54,7 @@ struct Case {
   int repeat = 0;
   int fold = 0;
   std::optional<CheckpointRef> resume, fit;
+  double rate_scale = 1;
 };
 
 // A folder for caches and checkpoints that goes with the object.

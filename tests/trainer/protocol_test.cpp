@@ -340,6 +340,7 @@ DiagnoseResult sample_result() {
   result.model.nll = 2.25;
   result.model.position_loss = {3, 2, 1};
   result.model.codebook_shares = {0.75, 0.25};
+  result.model.token_classes = {{"letter", 0.75, 0.5, 1.5}, {"digit", 0.25, 0.5, 4.5}};
   result.model.missing = {"layers.31.ttt.alpha"};
   return result;
 }
@@ -368,6 +369,7 @@ TEST(Diagnosis, JobsAndResultsComeBackAsSent) {
   EXPECT_EQ(back.layers[0].mini_batch_size, 16);
   EXPECT_EQ(back.model.position_loss, result.model.position_loss);
   EXPECT_EQ(back.model.codebook_shares, result.model.codebook_shares);
+  EXPECT_EQ(back.model.token_classes, result.model.token_classes);
   EXPECT_EQ(back.model.missing, result.model.missing);
   EXPECT_EQ(encode(back), encode(result));
 }
