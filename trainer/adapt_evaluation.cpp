@@ -129,7 +129,7 @@ void AdaptEvaluation::report_online(const at::Tensor& device_logits, const StepT
         }
       }
     }
-    if (labels.empty()) continue;
+    if (labels.empty() || !predictions.finite()) continue;  // what the pass's row will tell
     const auto metrics = metrics_of(predictions, labels, data_.dataset, data_.metric_names,
                                     member.base.fold->split.held_out_class, Phase::online, 0);
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
