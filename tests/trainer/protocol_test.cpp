@@ -199,6 +199,10 @@ TEST(RowBlocks, DisagreeingSizesAndValuesAreErrors) {
                              "position -7");
   const std::vector<GroupStepRow> group = {{1, 1, 1, 4, 0}};
   expect_communication_error([&] { decode_rows(encode_rows<GroupStepRow>(RowKind::group_step, 0, group)); }, "group 4");
+  std::vector<PairScoreRow> pairs = {{1, 0.5, 0, 1, 1, 0, 0, 2, Phase::before, "verbs"}};
+  EXPECT_STREQ(decode_rows(encode_rows<PairScoreRow>(RowKind::pair_score, 3, pairs)).pair_scores.at(0).task, "verbs");
+  std::fill(std::begin(pairs[0].task), std::end(pairs[0].task), 'x');
+  expect_communication_error([&] { decode_rows(encode_rows<PairScoreRow>(RowKind::pair_score, 0, pairs)); }, "endless");
 }
 
 ArrayJob sample_job() {
