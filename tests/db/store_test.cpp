@@ -118,14 +118,13 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   EXPECT_THAT(steps_of_fit(), ElementsAre("10", "20"));
   EXPECT_THAT(rows_of(db, "SELECT rate_scale, rate_lowered, rate_lowered_from FROM fit WHERE rate_lowered > 0"),
               ElementsAre("0.25|2|20"));
-  SmallExperiment small;
   RegisteredPlan again = store.register_plan(small.experiment, small.plan);
   EXPECT_EQ(again.fits[0].rate, (LoweredRate{0.25, 2, 20}));
   EXPECT_EQ(again.fits[1].rate, LoweredRate{});
   EXPECT_EQ(again.trials[3].rate, (LoweredRate{0.5, 1, -1}));
   // Lowered in vain: whoever starts it again has changed something, and it begins as the experiment says.
   store.begin();
-  end_attempt(begin_attempt(UnitKind::fit, fit, 2, 20), TrialStatus::failed, "in vain");
+  finish(begin_attempt(UnitKind::fit, fit, 2, 20), TrialStatus::failed, "in vain");
   store.commit();
   again = store.register_plan(small.experiment, small.plan);
   EXPECT_EQ(again.fits[0].status, TrialStatus::failed);
