@@ -62,6 +62,13 @@ std::size_t bucket_of(std::span<const std::int64_t> bounds, std::int64_t length)
   return static_cast<std::size_t>(found - bounds.begin());
 }
 
+std::vector<std::int64_t> BatchPlan::distinct_lengths() const {
+  std::vector<std::int64_t> lengths = padded_length;
+  std::sort(lengths.begin(), lengths.end());
+  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
+  return lengths;
+}
+
 BatchPlan plan_batches(std::span<const std::int64_t> lengths, std::span<const std::vector<std::int64_t>> lists,
                        std::int64_t batch_size, std::span<const std::int64_t> bounds, int buckets) {
   require(batch_size >= 1 && buckets >= 1, "a batch size and buckets of at least 1 are needed");

@@ -22,6 +22,7 @@ struct BatchPlan {
   std::vector<std::int64_t> padded_length;
   std::vector<std::int64_t> region;  // by batch: batches of one region take samples from one range of ranks in length
   std::int64_t updates() const { return static_cast<std::int64_t>(padded_length.size()); }
+  std::vector<std::int64_t> distinct_lengths() const;  // that occur, ascending
 };
 
 // lists: the samples of the same part of every split. updates() = ceil(longest list / batch_size); a list's samples are

@@ -34,6 +34,9 @@ class PairReader {
     if (const auto task = object.find("task"); task != object.end()) {
       if (!task->is_string()) fail("\"task\" is not a text");
       pair.task = task->get<std::string>();
+      if (pair.task.size() > kMostTaskBytes || pair.task.find('\0') != std::string::npos)
+        fail("\"task\" has " + std::to_string(pair.task.size()) + " bytes; allowed: a name of at most " +
+             std::to_string(kMostTaskBytes));
     }
     if (const auto from = object.find("scored_from"); from != object.end()) {
       if (!from->is_number_unsigned()) fail("\"scored_from\" is not a whole number from 0");

@@ -12,8 +12,10 @@
 // StoryCloze). A model that has learned the difference finds the right one likelier.
 namespace tenfold {
 
+inline constexpr std::size_t kMostTaskBytes = 62;
+
 struct MinimalPair {
-  std::string task;  // the score is told for each; empty where the file names none
+  std::string task;  // the score is told for each; at most kMostTaskBytes, empty where the file names none
   std::vector<std::int32_t> good, bad;
   std::int64_t scored_from = 1;  // first token whose loss counts, from 0; the first of all has no loss
   std::int64_t line = 0;         // in the file, from 1

@@ -153,11 +153,19 @@ class Judge {
     if (s_.l0.mean > kExplosion)
       add("explosion", Severity::problem,
           "Mean l0 is " + number(s_.l0.mean) + " (threshold " + number(kExplosion) + ").", causes, clip + rates);
-    else if (s_.l0.mean > kHighLoss)
+    else if (s_.l0.mean > kHighLoss && !learns_well())
       add("high_loss", Severity::warning,
           "Mean l0 is " + number(s_.l0.mean) + ", between " + number(kHighLoss) + " and " + number(kExplosion) +
-              ": high, not yet diverging.",
+              ", and the inner loop does not bring it down as it should (mean(l0 - lafter) is " +
+              percent(s_.cumulative_benefit / s_.l0.mean) + " of it, wrong ordering at " +
+              percent(s_.violation_share()) + "): high, not yet diverging.",
           causes, clip + rates);
+  }
+
+  // A loss above 1 is what targets of such a scale begin with; it is no sign of divergence where updates lower it.
+  bool learns_well() const {
+    return s_.cumulative_benefit > kLearnsWell * s_.l0.mean && s_.violation_share() <= kViolationShare &&
+           !(s_.lprev_trend.slope.rises() && !s_.l0_trend.slope.rises());
   }
 
   void overlap() {

@@ -45,6 +45,12 @@ struct InnerLoopModel {
   double nll = kUnknown, nll_without_ttt = kUnknown, kl_without_ttt = kUnknown;  // nats per position
   std::vector<double> position_loss;                                             // the model's own, by position
   std::vector<double> codebook_shares;                                           // of the weighted loss
+  struct Tokens {                                                                // the targets of one kind of text
+    std::string name;
+    double share = 0, loss_share = 0;  // of the targets, of the sum of their losses
+    double loss = 0;                   // mean, nats
+  };
+  std::vector<Tokens> token_classes;
   std::vector<std::string> missing;  // TTT parameters that a checkpoint does not hold
 };
 
@@ -71,6 +77,8 @@ inline constexpr double kOverlapShare = 1e-3;  // of mean l0
 inline constexpr double kViolationShare = 1.0 / 3;
 inline constexpr double kExplosion = 10;  // of mean l0
 inline constexpr double kHighLoss = 1;
+inline constexpr double kLearnsWell =
+    0.05;  // of mean l0, taken off by the inner loop: then a high loss is none to warn of
 inline constexpr double kGateShut = 1e-3;
 inline constexpr double kGateUnmoved = 1e-6;
 inline constexpr double kCarryGap = 1e-6;

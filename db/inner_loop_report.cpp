@@ -128,6 +128,17 @@ void add_model(const InnerLoopSubject& subject, ReportDocument& document) {
   for (std::size_t i = 0; i < model.codebook_shares.size(); ++i)
     add("share of codebook " + std::to_string(i) + " in the weighted loss %", 100 * model.codebook_shares[i], 2);
   section.tables.push_back(std::move(table));
+  if (!model.token_classes.empty()) {
+    ReportTable classes{"token_classes",
+                        subject.name + (subject.name.empty() ? "" : ", ") + "loss by kind of token",
+                        "subject",
+                        {"tokens", "share of the tokens %", "share of the loss %", "mean loss, nats"},
+                        {}};
+    for (const InnerLoopModel::Tokens& tokens : model.token_classes)
+      classes.rows.push_back({tokens.name, Cell::number(100 * tokens.share, 2),
+                              Cell::number(100 * tokens.loss_share, 2), Cell::number(tokens.loss, 4)});
+    section.tables.push_back(std::move(classes));
+  }
   document.sections.push_back(std::move(section));
 }
 

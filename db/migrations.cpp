@@ -94,7 +94,32 @@ CREATE TABLE parameter_group_step(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr const char* kSteps[] = {kFrom1To2};
+// Scores of minimal pairs, and rates lowered after values that were not finite.
+constexpr const char* kFrom2To3 = R"sql(
+ALTER TABLE fit ADD COLUMN rate_scale REAL NOT NULL DEFAULT 1;
+ALTER TABLE fit ADD COLUMN rate_lowered INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE fit ADD COLUMN rate_lowered_from INTEGER;
+ALTER TABLE trial ADD COLUMN rate_scale REAL NOT NULL DEFAULT 1;
+ALTER TABLE trial ADD COLUMN rate_lowered INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE trial ADD COLUMN rate_lowered_from INTEGER;
+
+CREATE TABLE minimal_pairs(
+  trial INTEGER NOT NULL REFERENCES trial(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  score REAL,
+  low REAL,
+  high REAL,
+  hits INTEGER NOT NULL,
+  ties INTEGER NOT NULL,
+  undefined INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  PRIMARY KEY (trial, step, phase, task)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr const char* kSteps[] = {kFrom1To2, kFrom2To3};
 static_assert(std::size(kSteps) == kSchemaVersion - 1);
 
 }  // namespace

@@ -380,6 +380,7 @@ RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& pl
   begin();
   try {
     RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
+    impl_->load_rates(registered);
     for (const std::string& change : registered.hidden_changes) add_event(std::nullopt, "experiment_changed", change);
     commit();
     return registered;

@@ -1,4 +1,4 @@
--- The store of tenfold, schema version 2. SCHEMA.md explains every table, view and column.
+-- The store of tenfold, schema version 3. SCHEMA.md explains every table, view and column.
 -- Times are UTC text (2026-11-22T02:15:00.000Z), durations seconds (_s), sizes bytes (_bytes).
 -- NULL in a number column means "not applicable" or "could not be computed".
 
@@ -84,7 +84,10 @@ CREATE TABLE fit(
   split_hash TEXT NOT NULL,
   seed INTEGER NOT NULL,
   array_key TEXT NOT NULL,
-  reason TEXT
+  reason TEXT,
+  rate_scale REAL NOT NULL DEFAULT 1,
+  rate_lowered INTEGER NOT NULL DEFAULT 0,
+  rate_lowered_from INTEGER
 ) STRICT;
 
 CREATE TABLE trial(
@@ -101,6 +104,9 @@ CREATE TABLE trial(
   revision INTEGER NOT NULL,
   array_key TEXT,
   reason TEXT,
+  rate_scale REAL NOT NULL DEFAULT 1,
+  rate_lowered INTEGER NOT NULL DEFAULT 0,
+  rate_lowered_from INTEGER,
   UNIQUE (configuration, identity)
 ) STRICT;
 CREATE INDEX trial_by_fit ON trial(fit, status);
@@ -245,6 +251,21 @@ CREATE TABLE fit_position_loss(
   loss REAL,
   weight REAL,
   PRIMARY KEY (fit, step, phase, codebook, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE minimal_pairs(
+  trial INTEGER NOT NULL REFERENCES trial(id),
+  phase TEXT NOT NULL CHECK (phase IN ('train', 'validation', 'before', 'online', 'after')),
+  step INTEGER NOT NULL,
+  task TEXT NOT NULL,
+  score REAL,
+  low REAL,
+  high REAL,
+  hits INTEGER NOT NULL,
+  ties INTEGER NOT NULL,
+  undefined INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  PRIMARY KEY (trial, step, phase, task)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE parameter_group_step(

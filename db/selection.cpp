@@ -157,7 +157,8 @@ bool higher_is_better(const std::string& metric) {
 }
 
 bool is_share(const std::string& metric) {
-  return metric == "accuracy" || metric == "balanced_accuracy" || metric == "detection_rate_5";
+  return metric == "accuracy" || metric == "balanced_accuracy" || metric == "detection_rate_5" ||
+         metric == "minimal_pairs";
 }
 
 double test_share(const std::vector<TrialInfo>& trials) {

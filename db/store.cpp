@@ -159,6 +159,11 @@ void Store::finish_attempt(const AttemptEnd& end) {
     s.end_attempt.bind(3, end.reason);
   s.end_attempt.run();
   impl_->set_status(kind, unit, end.unit_status, end.unit_status == TrialStatus::failed ? end.reason : "");
+  if (end.rate) {
+    impl_->set_rate(kind, unit, *end.rate);
+    // What it does not go on from must not be taken by a run that comes after a kill at this instant.
+    impl_->drop_checkpoints_after(kind, unit, end.rate->from_step);
+  }
   if (kind == UnitKind::trial && end.unit_status == TrialStatus::done) {
     s.trial_fit.bind(1, unit);
     if (s.trial_fit.next() && !s.trial_fit.is_null(0)) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "experiments/experiment.h"
+#include "experiments/pair_score.h"
 #include "experiments/plan.h"
 #include "experiments/records.h"
 
@@ -28,6 +29,14 @@ struct StoredCheckpoint {
   std::int64_t bytes = 0;
 };
 
+// How far a unit's learning rate was lowered after values that were not finite (on_nonfinite.policy: lower_rate).
+struct LoweredRate {
+  double scale = 1;
+  std::int32_t times = 0;
+  std::int64_t from_step = -1;  // of the checkpoint that it went back to the last time; -1: the start
+  bool operator==(const LoweredRate&) const = default;
+};
+
 // What the store has of a fit or trial.
 struct UnitState {
   RowId id = 0;
@@ -35,6 +44,7 @@ struct UnitState {
   std::int32_t attempts = 0;                  // so far, of any outcome
   std::vector<StoredCheckpoint> checkpoints;  // newest first
   double expected_wall_s = 0;                 // from earlier attempts of the same array key; 0: unknown
+  LoweredRate rate;                           // not lowered where it failed or begins anew
 };
 
 struct RegisteredPlan {
@@ -68,6 +78,7 @@ struct AttemptEnd {
   std::string reason;
   double wall_s = 0;
   std::int64_t peak_memory_bytes = 0;
+  std::optional<LoweredRate> rate = {};  // of the unit from now on, where it changes: later checkpoints are given up
 };
 
 struct CheckpointRecord {
@@ -108,6 +119,7 @@ class Store {
   void add_rows(UnitKind kind, RowId unit, std::span<const GateRow> rows);
   void add_rows(UnitKind kind, RowId unit, std::span<const PositionLossRow> rows);
   void add_rows(RowId fit, std::span<const GroupStepRow> rows);
+  void add_rows(RowId trial, std::span<const PairScoreRow> rows);
   void add_checkpoint(const CheckpointRecord& record);
   void finish_attempt(const AttemptEnd& end);
   void add_event(std::optional<RowId> trial, const std::string& kind, const std::string& detail);

@@ -35,6 +35,10 @@ struct Store::Impl {
   void require_transaction(const char* what) const;
   void set_status(UnitKind kind, RowId unit, TrialStatus status, const std::string& reason);
 
+  // lowered_rates.cpp
+  void set_rate(UnitKind kind, RowId unit, const LoweredRate& rate);
+  void load_rates(RegisteredPlan& plan);
+
   // checkpoints.cpp
   struct CheckpointRow {
     RowId id;

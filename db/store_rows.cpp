@@ -82,6 +82,12 @@ void bind_row(Statement& insert, int at, const GroupStepRow& row) {
   insert.bind(at + 2, row.grad_norm).bind(at + 3, row.update_norm);
 }
 
+void bind_row(Statement& insert, int at, const PairScoreRow& row) {
+  insert.bind(at, to_string(row.phase)).bind(at + 1, row.step).bind(at + 2, row.task).bind(at + 3, row.score);
+  insert.bind(at + 4, row.low).bind(at + 5, row.high).bind(at + 6, row.hits).bind(at + 7, row.ties);
+  insert.bind(at + 8, row.undefined).bind(at + 9, row.total);
+}
+
 template <class Row>
 void insert_all(RowTable& table, RowId unit, std::span<const Row> rows) {
   table.many.bind(1, unit);
@@ -104,6 +110,7 @@ constexpr const char* kGateColumns[] = {"fit, step, layer, mean_tanh, min_tanh, 
                                         "trial, step, layer, mean_tanh, min_tanh, max_tanh"};
 constexpr const char* kPositionLossColumns[] = {"fit, phase, step, position, codebook, loss, weight",
                                                 "trial, phase, step, position, codebook, loss, weight"};
+constexpr const char* kPairScoreColumns = "trial, phase, step, task, score, low, high, hits, ties, undefined, total";
 
 }  // namespace
 
@@ -124,11 +131,12 @@ StoreRows::StoreRows(Connection& c)
       evaluation(c, "evaluation", kEvaluationColumns[1], 6),
       trial_inner_loss(c, "trial_inner_loss", kInnerLossColumns[1], 7),
       trial_gate(c, "trial_gate", kGateColumns[1], 5),
-      trial_position_loss(c, "trial_position_loss", kPositionLossColumns[1], 6) {}
+      trial_position_loss(c, "trial_position_loss", kPositionLossColumns[1], 6),
+      pair_score(c, "minimal_pairs", kPairScoreColumns, 10) {}
 
 void StoreRows::rewind(UnitKind kind, RowId unit, std::int64_t step) {
   RowTable* const of_fit[] = {&train, &fit_evaluation, &fit_inner_loss, &fit_gate, &fit_position_loss, &group_step};
-  RowTable* const of_trial[] = {&ttt, &evaluation, &trial_inner_loss, &trial_gate, &trial_position_loss};
+  RowTable* const of_trial[] = {&ttt, &evaluation, &trial_inner_loss, &trial_gate, &trial_position_loss, &pair_score};
   const std::span<RowTable* const> tables =
       kind == UnitKind::fit ? std::span<RowTable* const>(of_fit) : std::span<RowTable* const>(of_trial);
   for (RowTable* table : tables) table->rewind.bind(1, unit).bind(2, step).run();
@@ -167,6 +175,11 @@ void Store::add_rows(UnitKind kind, RowId unit, std::span<const PositionLossRow>
 void Store::add_rows(RowId fit, std::span<const GroupStepRow> rows) {
   impl_->require_transaction("add_rows");
   insert_all(impl_->rows->group_step, fit, rows);
+}
+
+void Store::add_rows(RowId trial, std::span<const PairScoreRow> rows) {
+  impl_->require_transaction("add_rows");
+  insert_all(impl_->rows->pair_score, trial, rows);
 }
 
 }  // namespace tenfold

@@ -22,7 +22,7 @@ struct RowTable {
 struct StoreRows {
   explicit StoreRows(Connection& connection);
   RowTable train, fit_evaluation, fit_inner_loss, fit_gate, fit_position_loss, group_step;
-  RowTable ttt, evaluation, trial_inner_loss, trial_gate, trial_position_loss;
+  RowTable ttt, evaluation, trial_inner_loss, trial_gate, trial_position_loss, pair_score;
 
   void rewind(UnitKind kind, RowId unit, std::int64_t step);  // deletes the unit's rows of later steps
 };

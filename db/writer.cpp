@@ -104,6 +104,7 @@ void StoreWriter::Impl::apply(StoreCommand& command) {
                         [&](const AddTrainSteps& c) { store.add_rows(c.fit, c.rows); },
                         [&](const AddTttSteps& c) { store.add_rows(c.trial, c.rows); },
                         [&](const AddGroupSteps& c) { store.add_rows(c.fit, c.rows); },
+                        [&](const AddPairScores& c) { store.add_rows(c.trial, c.rows); },
                         [&](const OfFitsAndTrials auto& c) { store.add_rows(c.kind, c.unit, c.rows); },
                         [&](const AddEvent& c) { store.add_event(c.trial, c.kind, c.detail); },
                         [&](CheckpointRecord& c) {

@@ -43,6 +43,10 @@ struct AddGroupSteps {
   RowId fit;
   std::vector<GroupStepRow> rows;
 };
+struct AddPairScores {
+  RowId trial;
+  std::vector<PairScoreRow> rows;
+};
 struct AddEvent {
   std::optional<RowId> trial;
   std::string kind, detail;
@@ -54,8 +58,9 @@ struct BeginAttempt {
   AttemptStart start;
 };
 
-using StoreCommand = std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddInnerLosses, AddGates,
-                                  AddPositionLosses, AddGroupSteps, AddEvent, CheckpointRecord, AttemptEnd>;
+using StoreCommand =
+    std::variant<BeginAttempt, AddTrainSteps, AddTttSteps, AddEvaluations, AddInnerLosses, AddGates, AddPositionLosses,
+                 AddGroupSteps, AddPairScores, AddEvent, CheckpointRecord, AttemptEnd>;
 
 // The store's one thread. Commands are applied in the order of submission, many in one transaction (FULL
 // durability is paid once per commit); superseded checkpoint files are deleted after the commit that made them so.

@@ -87,6 +87,7 @@ std::string trial_array_key(const ExperimentSpec& spec, const DatasetSummary& da
   key.add("eval", ttt.eval_every_steps).add("metrics", spec.metrics);
   const InnerLossSpec& inner = spec.diagnostics.inner_loss;
   key.add("inner_loss", inner.every).add("inner_positions", inner.max_positions).add("inner_layers", inner.layers);
+  if (!spec.diagnostics.minimal_pairs.empty()) key.add("minimal_pairs", spec.diagnostics.minimal_pairs);
   // Where a sample's prediction depends on its batch, evaluation takes the batches of training.
   if (data.kind != SampleKind::fixed) key.add("train_batch", spec.train.batch_size);
   return key.take();

@@ -322,12 +322,14 @@ std::string Experiment::placed(std::size_t configuration, const std::string& mes
   std::string key = message.substr(0, message.find(':'));
   if (find_field(key) == nullptr) {
     // A file that cannot be read: the key that names it.
-    const DatasetSpec dataset = resolve(configuration).dataset;
+    const ExperimentSpec spec = resolve(configuration);
+    const DatasetSpec& dataset = spec.dataset;
     key.clear();
     for (const auto& [name, file] : {std::pair{"dataset.path", dataset.path},
                                      {"dataset.labels", dataset.labels},
-                                     {"dataset.groups", dataset.groups}})
-      if (key.empty() && !file.empty() && message.starts_with(file + ": ")) key = name;
+                                     {"dataset.groups", dataset.groups},
+                                     {"diagnostics.minimal_pairs", spec.diagnostics.minimal_pairs}})
+      if (key.empty() && !file.empty() && message.starts_with(file + ":")) key = name;
   }
   return key.empty() ? message : where(configuration, key) + ": " + message;
 }

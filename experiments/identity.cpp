@@ -1,9 +1,11 @@
 #include "experiments/identity.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "experiments/field_access.h"
@@ -131,10 +133,15 @@ Digest trial_content(const ExperimentSpec& spec) {
   std::sort(metrics.begin(), metrics.end());
   std::vector<std::string> default_metrics = defaults().metrics;
   std::sort(default_metrics.begin(), default_metrics.end());
+  // The pairs themselves are what is measured, wherever their file lies. A file that is not there is told later.
+  DiagnosticsSpec diagnostics = spec.diagnostics;
+  std::error_code ignored;
+  if (!diagnostics.minimal_pairs.empty() && std::filesystem::is_regular_file(diagnostics.minimal_pairs, ignored))
+    diagnostics.minimal_pairs = sha256_file(diagnostics.minimal_pairs).hex();
   Content content;
   content.add("dataset.shift", shift, defaults().dataset.shift);
   content.add("ttt", ttt, defaults().ttt);
-  content.add("diagnostics", spec.diagnostics, defaults().diagnostics);  // curves are results, too
+  content.add("diagnostics", diagnostics, defaults().diagnostics);  // curves are results, too
   const Field plain{};
   content.add_value("metrics", plain, metrics, default_metrics);
   // Which class is unseen follows from the folds' kind.

@@ -89,11 +89,9 @@ void resolve_method_defaults(ExperimentSpec& spec) {
   fill(ttt.mode, std::string(defaults.mode));
   fill(ttt.reset, std::string("fold"));
   fill(ttt.shuffle, defaults.shuffle);
-  // A recurrent net's inner loop sees a batch at each step; language models as published (Sun et al. 2024,
-  // section 2.7).
   const ModelSpec& model = spec.model;
   if (model.kind == "ttt_rnn" || model.kind == "ttt_lm" || model.kind == "transformer_lm")
-    fill(spec.model.ttt.base_lr, model.kind == "ttt_rnn" ? 0.01 : model.ttt.kind == "linear" ? 1.0 : 0.1);
+    fill(spec.model.ttt.base_lr, default_inner_rate(model));
   ttt.schedule = filled(ttt.schedule ? *ttt.schedule : unset_schedule(), defaults.schedule);
 }
 

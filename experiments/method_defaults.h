@@ -22,6 +22,12 @@ struct MethodDefaults {
   bool adapts;  // false: no optimizer update whatever the file says
 };
 
+// model.ttt.base_lr where it is not given: a recurrent net's inner loop sees a batch at each step; language models as
+// published (Sun et al. 2024, section 2.7).
+inline double default_inner_rate(const ModelSpec& model) {
+  return model.kind == "ttt_rnn" ? 0.01 : model.ttt.kind == "linear" ? 1.0 : 0.1;
+}
+
 MethodDefaults method_defaults(std::string_view method);  // throws Error(internal) on an unknown method
 
 }  // namespace tenfold

@@ -17,6 +17,9 @@ constexpr std::array kMetrics = {
     MetricInfo{"auroc_unseen", true, false,
                "area under the ROC of max-softmax: samples of the held-out class against the others"},
     MetricInfo{"detection_rate_5", true, true, "share of held-out-class samples found at 5 % false alarms"},
+    MetricInfo{"minimal_pairs", true, true,
+               "share of minimal pairs whose right variant is likelier, ties a half; the mean over the file's tasks",
+               /*listed=*/false},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@ struct MetricInfo {
   bool higher_is_better;
   bool counts;  // has hits and total (a share of samples)
   std::string_view meaning;
+  bool listed = true;  // may be named under `metrics`; others are measured where a key of their own asks for them
 };
 
 // Order is the index in EvaluationRow::metric within one binary; the store keeps names.

@@ -117,7 +117,8 @@ std::string SpecReader::allowed_range(const Field& field) { return number_range(
 std::span<const std::string_view> names::metrics() {
   static const std::vector<std::string_view> all = [] {
     std::vector<std::string_view> out;
-    for (const MetricInfo& metric : tenfold::metrics()) out.push_back(metric.name);
+    for (const MetricInfo& metric : tenfold::metrics())
+      if (metric.listed) out.push_back(metric.name);
     return out;
   }();
   return all;

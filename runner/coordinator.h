@@ -107,6 +107,7 @@ class Coordinator {
   void rows(RunningArray& array, const std::string& payload);
   void checkpoint(RunningArray& array, const std::string& payload);
   void member_outcome(RunningArray& array, const MemberOutcome& outcome);
+  bool lower_rate(Member& member, const MemberOutcome& outcome);
   void array_crashed(std::uint64_t dispatch, const std::string& reason);
   void remove_array(std::uint64_t dispatch);
 
@@ -144,8 +145,11 @@ class Coordinator {
   void fail_unstarted(std::int32_t unit, const std::string& reason);
   void trial_over(std::int32_t trial);
   void end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
-                   const MemberOutcome& measured = {});
+                   const MemberOutcome& measured = {}, std::optional<LoweredRate> rate = {});
   void note_retry(std::int32_t unit, const std::string& reason);
+  void note_lowering(std::int32_t unit, const std::string& reason);
+  void note_kept(std::int32_t unit, const std::string& reason);
+  static std::string lowered_in_vain(const LoweredRate& rate);
   void note_halving(const std::vector<std::int32_t>& members, const std::string& reason);
   void event(std::int32_t unit, const std::string& kind, const std::string& detail);
   bool is_fit(std::int32_t unit) const { return unit < fits_; }

@@ -236,6 +236,10 @@ void Coordinator::rows(RunningArray& array, const std::string& payload) {
       if (!fit) throw Error(ErrorKind::communication, "steps of parameter groups of a trial");
       writer_.submit(AddGroupSteps{id, std::move(block.group_steps)});
       break;
+    case RowKind::pair_score:
+      if (fit) throw Error(ErrorKind::communication, "scores of minimal pairs of a fit");
+      writer_.submit(AddPairScores{id, std::move(block.pair_scores)});
+      break;
   }
 }
 
@@ -285,6 +289,7 @@ void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outco
         costs_.observe(scheduler_->item(member.unit), outcome.wall_s * array.plan.ranks);
       end_attempt(member, TrialStatus::done, TrialStatus::done, outcome.reason,
                   outcome);  // a guard may have stopped it
+      if (outcome.nonfinite) note_kept(member.unit, outcome.reason);
       unit_done(member.unit);
       break;
     case TrialStatus::stopped:
@@ -293,19 +298,39 @@ void Coordinator::member_outcome(RunningArray& array, const MemberOutcome& outco
       if (!draining_) make_unit_ready(member.unit);
       break;
     default: {
+      if (lower_rate(member, outcome)) break;
+      std::string reason = outcome.reason;
+      if (outcome.nonfinite) reason += lowered_in_vain(unit(member.unit).rate);
       std::optional<std::int32_t> given_up = member.unit;
       if (outcome.retry)
         given_up = scheduler_->member_failed(member.unit, usable_resume_step(member.unit), was_alone);
       else
         scheduler_->finished(member.unit);
-      end_attempt(member, TrialStatus::failed, given_up ? TrialStatus::failed : TrialStatus::pending, outcome.reason,
-                  outcome);
+      end_attempt(member, TrialStatus::failed, given_up ? TrialStatus::failed : TrialStatus::pending, reason, outcome);
       if (given_up)
-        unit_failed(member.unit, outcome.reason);
+        unit_failed(member.unit, reason);
       else
-        note_retry(member.unit, outcome.reason);
+        note_retry(member.unit, reason);
     }
   }
+}
+
+// on_nonfinite.policy lower_rate: the member leaves its array and is computed alone with a lower rate, from its last
+// checkpoint; from the one before where that was tried already, for it may hold what diverges.
+bool Coordinator::lower_rate(Member& member, const MemberOutcome& outcome) {
+  const NonFiniteSpec& policy = prepared_.experiment.base().on_nonfinite;
+  Unit& u = unit(member.unit);
+  if (!outcome.nonfinite || policy.policy != "lower_rate" || u.rate.times >= policy.times) return false;
+  std::int64_t step = usable_resume_step(member.unit);
+  while (u.rate.times > 0 && step >= 0 && step <= u.rate.from_step) {
+    u.checkpoints.erase(u.checkpoints.begin());
+    step = usable_resume_step(member.unit);
+  }
+  u.rate = {u.rate.scale * policy.factor, u.rate.times + 1, step};
+  end_attempt(member, TrialStatus::failed, TrialStatus::pending, outcome.reason, outcome, u.rate);
+  scheduler_->try_alone(member.unit, step);
+  note_lowering(member.unit, outcome.reason);
+  return true;
 }
 
 void Coordinator::array_crashed(std::uint64_t number, const std::string& reason) {

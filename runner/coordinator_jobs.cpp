@@ -67,6 +67,7 @@ ArrayJob JobBuilder::build(const PlannedArray& array, const std::vector<Unit>& u
       else if (!empty_)
         throw Error(ErrorKind::internal, "the trained parameters of fit " + std::to_string(fit.id) + " are not known");
     }
+    member.rate_scale = unit.rate.scale;
     member.repeat = split->repeat;
     member.fold = split->fold;
     if (array.resume_step >= 0 && !unit.checkpoints.empty())

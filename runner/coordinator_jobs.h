@@ -18,6 +18,7 @@ struct Unit {
   RowId id = 0;
   std::int32_t attempts = 0;
   std::vector<StoredCheckpoint> checkpoints;  // newest first; a done fit keeps its last until its trials are done
+  LoweredRate rate = {};
 };
 
 // Turns planned arrays into the jobs that trainers understand.

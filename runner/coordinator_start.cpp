@@ -16,7 +16,8 @@ void Coordinator::load_units(RegisteredPlan registered) {
   trials_ = static_cast<std::int32_t>(plan.trials.size());
   units_.reserve(static_cast<std::size_t>(fits_ + trials_));
   for (auto* states : {&registered.fits, &registered.trials})
-    for (UnitState& state : *states) units_.push_back({state.id, state.attempts, std::move(state.checkpoints)});
+    for (UnitState& state : *states)
+      units_.push_back({state.id, state.attempts, std::move(state.checkpoints), state.rate});
 
   trial_index_.assign(static_cast<std::size_t>(fits_) + 1, 0);
   for (const TrialUnit& trial : plan.trials) ++trial_index_[static_cast<std::size_t>(trial.fit) + 1];

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "experiments/number_text.h"
 #include "runner/coordinator.h"
 
 // What becomes of fits and trials, and how the store and the front learn of it.
@@ -63,7 +64,7 @@ void Coordinator::trial_over(std::int32_t trial) {
 }
 
 void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
-                              const MemberOutcome& measured) {
+                              const MemberOutcome& measured, std::optional<LoweredRate> rate) {
   member.over = true;
   if (member.attempt == 0) return;  // it never started: there is nothing to end
   AttemptEnd end;
@@ -73,6 +74,7 @@ void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus u
   end.reason = reason;
   end.wall_s = measured.wall_s;
   end.peak_memory_bytes = measured.peak_memory_bytes;
+  end.rate = rate;
   writer_.submit(std::move(end));
 }
 
@@ -85,6 +87,28 @@ void Coordinator::note_retry(std::int32_t number, const std::string& reason) {
                            ": " + reason;
   event(number, "retry", text);
   front_.note(text);
+}
+
+void Coordinator::note_lowering(std::int32_t number, const std::string& reason) {
+  const LoweredRate& rate = unit(number).rate;
+  const std::string text =
+      name(number) + " goes on from " + (rate.from_step < 0 ? "the start" : "step " + std::to_string(rate.from_step)) +
+      " with " + number_text(rate.scale) + " of its learning rate (lowered " + std::to_string(rate.times) + " of " +
+      std::to_string(prepared_.experiment.base().on_nonfinite.times) + " times): " + reason;
+  event(number, "rate_lowered", text);
+  front_.note(text);
+}
+
+void Coordinator::note_kept(std::int32_t number, const std::string& reason) {
+  const std::string text = name(number) + " was stopped: " + reason;
+  event(number, "stopped_nonfinite", text);
+  front_.note(text);
+}
+
+std::string Coordinator::lowered_in_vain(const LoweredRate& rate) {
+  if (rate.times == 0) return "";
+  return "; its learning rate was lowered " + std::to_string(rate.times) + " times, to " + number_text(rate.scale) +
+         " of what the experiment gives, in vain";
 }
 
 void Coordinator::note_halving(const std::vector<std::int32_t>& members, const std::string& reason) {

@@ -3,12 +3,14 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "datasets/dataset.h"
 #include "datasets/folds.h"
+#include "datasets/minimal_pairs.h"
 #include "experiments/error.h"
 #include "trainer/model_layout.h"
 
@@ -48,6 +50,14 @@ std::int64_t check_model(const ExperimentSpec& spec, const DatasetSummary& data)
   return layout.parameter_count();
 }
 
+// What diagnostics.minimal_pairs names can be read: tokens as the dataset has them.
+void check_minimal_pairs(const ExperimentSpec& spec, const DatasetSummary& data) {
+  if (spec.diagnostics.minimal_pairs.empty()) return;
+  std::optional<Tokenizer> tokenizer;
+  if (spec.dataset.kind == "text") tokenizer.emplace(spec.dataset.tokenizer);
+  read_minimal_pairs(spec.diagnostics.minimal_pairs, tokenizer ? &*tokenizer : nullptr, data.classes);
+}
+
 // Every distinct (model, method, parameters) once; all problems in one error. The parameters of each configuration's
 // model, and its `ranks`.
 std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan& plan,
@@ -60,10 +70,13 @@ std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan&
     const DatasetSummary& data = plan.datasets[static_cast<std::size_t>(plan.dataset_of[c])];
     std::string key = data.fingerprint.hex() + " " + spec.ttt.method;
     for (const std::string& pattern : spec.ttt.parameters.value_or(std::vector<std::string>{})) key += " " + pattern;
-    key += " | " + to_json(spec).at("model").dump();
+    key += " | " + to_json(spec).at("model").dump() + spec.diagnostics.minimal_pairs;
     const auto [found, is_new] = seen.try_emplace(key, 0);
     try {
-      if (is_new) found->second = check_model(spec, data);
+      if (is_new) {
+        found->second = check_model(spec, data);
+        check_minimal_pairs(spec, data);
+      }
     } catch (const Error& error) {
       problems.insert(experiment.placed(c, error.what()));
     }

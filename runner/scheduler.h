@@ -91,6 +91,8 @@ class Scheduler {
                                       bool was_alone);
   // One member failed by itself: it is tried alone. As above.
   std::optional<std::int32_t> member_failed(std::int32_t unit, std::int64_t resume_step, bool was_alone);
+  // It is tried alone, and nothing counts against it.
+  void try_alone(std::int32_t unit, std::int64_t resume_step) { push_retry({{unit, resume_step}}); }
   // Its worker is gone, which says little about the members: as it was, up to five times.
   std::optional<std::int32_t> worker_lost(std::int32_t unit, std::int64_t resume_step);
 

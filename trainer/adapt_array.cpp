@@ -18,6 +18,7 @@
 #include "trainer/agreement.h"
 #include "trainer/checkpoint.h"
 #include "trainer/gradient_buckets.h"
+#include "trainer/kept_lanes.h"
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
@@ -48,6 +49,7 @@ class AdaptArray {
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
                        const std::int64_t* predicted) const;
+  bool put_back_nonfinite(std::int64_t pass);
   void finish_members(std::int64_t pass);
   void checkpoint(std::int64_t pass);
   void report_outcome(std::size_t member, TrialStatus status);
@@ -76,11 +78,12 @@ class AdaptArray {
   DropoutMasks masks_;
   StepCounter counter_;
   bool train_mode_, batch_statistics_;
-  at::Tensor metrics_;        // (S, lanes, kPassColumns)
-  at::Tensor probabilities_;  // (S, lanes, C) mean prediction of each batch
-  at::Tensor predicted_;      // (S, lanes, R) int64, -1 for padding
-  at::Tensor logits_;         // (S, lanes, R, C) before the update; undefined for tokens
-  at::Tensor base_lr_;        // (lanes) of the inner loop, where there is one
+  at::Tensor metrics_;               // (S, lanes, kPassColumns)
+  at::Tensor probabilities_;         // (S, lanes, C) mean prediction of each batch
+  at::Tensor predicted_;             // (S, lanes, R) int64, -1 for padding
+  at::Tensor logits_;                // (S, lanes, R, C) before the update; undefined for tokens
+  at::Tensor base_lr_;               // (lanes) of the inner loop, where there is one
+  std::unique_ptr<KeptLanes> kept_;  // on_nonfinite.policy stop: what the lanes were before the pass
   AdaptEvaluation evaluation_;
   std::map<std::int64_t, std::function<void()>> replay_;  // an update, by padded length
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -111,8 +114,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
       base_lr_(inner_rates(bases_of(members_), lane_member_, compute_.device())),
       evaluation_(context_, *model_, {samples_, dataset_, members_.front().base.spec.metrics}, members_, lanes_,
                   base_lr_),
-      clock_(members_.front().base.spec.checkpoint.every_s,
-             members_.front().base.spec.checkpoint.every_steps.value_or(0), -1) {
+      clock_(members_.front().base.spec.checkpoint, -1) {
   folds_.clear();
   state_ = load_lane_states(*model_, members_, lane_member_, compute_.device());
   std::vector<TttSpec> specs;
@@ -121,6 +123,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
   if (context_.group != nullptr)
     over_ranks_ = [group = context_.group](const at::Tensor& part) { return summed(*group, part); };
   select_adapted();
+  if (members_.front().base.spec.on_nonfinite.policy == "stop") kept_ = std::make_unique<KeptLanes>(state_, adapted_);
   if (objective_) {
     std::vector<UpdateRule> rules;
     std::vector<at::Tensor> parameters;
@@ -209,7 +212,7 @@ void AdaptArray::fill_tables(std::int64_t pass) {
     const Lane& lane = lanes_[i];
     const AdaptMember& member = members_[static_cast<std::size_t>(lane.member)];
     if (member.at_rest(pass)) continue;
-    const double lr = member.control.lr(member.ttt(), pass);
+    const double lr = member.rate(pass);
     // Within a member's lanes the position goes on from batch to batch, so that each draws its own dropout.
     const std::size_t lane_start =
         resets_by_batch(members_) ? (i % (lanes_.size() / members_.size())) * batch : std::size_t{0};
@@ -242,7 +245,7 @@ TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const fl
   const AdaptMember& member = members_[static_cast<std::size_t>(index)];
   TttStepRow row = summarise_pass(batches, classes_);
   row.step = pass;
-  row.lr = member.control.lr(member.ttt(), pass);
+  row.lr = member.rate(pass);
   if (!objective_) row.grad_norm = std::numeric_limits<double>::quiet_NaN();
   return row;
 }
@@ -271,16 +274,19 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
     row.wall_s = wall_s / static_cast<double>(members_.size());
     member.wall_s += row.wall_s;
     member.passes_done = pass + 1;
+    const bool finite = std::isfinite(row.total) && (!objective_ || std::isfinite(row.grad_norm));
+    if (!finite) {
+      member.failure = std::string("the adaptation ") + (std::isfinite(row.total) ? "gradient" : "loss") +
+                       " is not finite at pass " + std::to_string(pass);
+      member.nonfinite = true;
+      if (kept_) continue;  // put back to before this pass, which then never was
+    }
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const TttStepRow>(&row, 1));
     progress.total += row.total;
     progress.entropy += row.entropy;
     progress.diversity += row.diversity;
     reporting += 1;
-    if (!std::isfinite(row.total) || (objective_ && !std::isfinite(row.grad_norm)))
-      member.failure = std::string("the adaptation ") + (std::isfinite(row.total) ? "gradient" : "loss") +
-                       " is not finite at pass " + std::to_string(pass);
-    else
-      member.stopped = member.control.look(member.ttt(), row);
+    if (finite) member.stopped = member.control.look(member.ttt(), row);
   }
   progress.total /= reporting;
   progress.entropy /= reporting;
@@ -296,12 +302,39 @@ void AdaptArray::checkpoint(std::int64_t pass) {
   clock_.written(pass);
 }
 
+// on_nonfinite.policy stop: members whose values stopped being finite in `pass`, or whose predictions are not finite
+// after it, are again what they were before it, and that was their last. Whether there was any.
+bool AdaptArray::put_back_nonfinite(std::int64_t pass) {
+  bool any = false;
+  for (std::size_t k = 0; k < members_.size(); ++k) {
+    AdaptMember& member = members_[k];
+    if (!kept_ || !member.nonfinite || member.failure.empty() || member.put_back || member.passes_done == 0) continue;
+    const std::int64_t lanes = lane_count() / static_cast<std::int64_t>(members_.size());
+    kept_->put_back(state_, static_cast<std::int64_t>(k) * lanes, lanes);
+    member.put_back = any = true;
+    member.passes = member.passes_done = pass;
+    member.stopped = member.failure + "; the model is kept as it was before that pass";
+    member.failure.clear();
+  }
+  return any;
+}
+
 // Those for which `pass` was the last leave the array: measured, with their outcome. No later checkpoint counts for
 // them.
 void AdaptArray::finish_members(std::int64_t pass) {
   const auto ends = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
-  evaluation_.evaluate(state_, Phase::after, pass, ends);
+  put_back_nonfinite(pass);
+  // Who is put back to a pass after which it was measured already is not measured again.
+  const std::int64_t every = ttt().eval_every_steps.value_or(0);
+  const auto measured = [&](const AdaptMember& member) {
+    const bool again = member.put_back && every > 0 && member.passes_done > 0 && member.passes_done % every == 0;
+    return ends(member) && !again;
+  };
+  evaluation_.evaluate(state_, Phase::after, pass, measured);
+  if (put_back_nonfinite(pass))
+    evaluation_.evaluate(state_, Phase::after, pass,
+                         [&](const AdaptMember& member) { return member.put_back && measured(member); });
   share_remaining_time(members_, start_);
   for (std::size_t k = 0; k < members_.size(); ++k)
     if (ends(members_[k])) report_outcome(k, TrialStatus::done);
@@ -330,6 +363,7 @@ void AdaptArray::run() {
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
   if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone);
   resume();
+  if (kept_) kept_->keep(state_);
   finish_members(pass - 1);
   tables_.clear();
   tables_.upload(masks_.tables());
@@ -343,6 +377,7 @@ void AdaptArray::run() {
   const std::int64_t eval_every = ttt().eval_every_steps.value_or(0);
   for (; !all_at_rest(pass); ++pass) {
     const auto pass_start = std::chrono::steady_clock::now();
+    if (kept_) kept_->keep(state_);
     fill_tables(pass);
     compute_pass(pass);
     if (pass == 0 && logits_.defined())

@@ -31,11 +31,7 @@ AdaptBatches::AdaptBatches(std::span<const AdaptMember> members, std::span<const
 }
 
 std::vector<std::int64_t> AdaptBatches::padded_lengths() const {
-  if (!plan_) return {longest()};
-  std::vector<std::int64_t> lengths = plan_->padded_length;
-  std::sort(lengths.begin(), lengths.end());
-  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-  return lengths;
+  return plan_ ? plan_->distinct_lengths() : std::vector<std::int64_t>{longest()};
 }
 
 std::int64_t AdaptBatches::longest() const {

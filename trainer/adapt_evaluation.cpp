@@ -15,7 +15,10 @@ AdaptEvaluation::AdaptEvaluation(const ArrayContext& context, const Model& model
       data_(std::move(data)),
       members_(members),
       lanes_(lanes),
-      base_lr_(std::move(base_lr)) {}
+      base_lr_(std::move(base_lr)) {
+  const ExperimentSpec& spec = members_.front().base.spec;
+  if (!spec.diagnostics.minimal_pairs.empty()) pairs_.emplace(spec, data_.dataset.classes(), context_.compute.device());
+}
 
 AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states, const Lists& rows, bool by_batch,
                                                    std::int64_t pass) {
@@ -28,13 +31,17 @@ AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states
       evaluation_plan(
           model_, data_.samples, members_.front().base.fold->dataset->length_bounds, spec.train.batch_size,
           by_batch ? std::min<std::int64_t>(kEvaluationBatch, spec.ttt.batch_size.value()) : kEvaluationBatch);
-  Measured measured{{}, InnerLosses(members_, by_batch, pass, model_, context_.compute.device())};
+  Measured measured{{}, InnerLosses(members_, by_batch, pass, model_, context_.compute.device()), {}};
   // What the inner loops are recorded of is not summed over ranks: each then evaluates everything.
   plan.group = measured.inner.recorder() == nullptr ? context_.group : nullptr;
   ForwardMode mode;
   mode.base_lr = by_batch || !base_lr_.defined() ? base_lr_ : first_lanes(base_lr_, members_.size());
   mode.inner_losses = measured.inner.recorder();
   measured.predictions = predict(model_, states, rows, gather, data_.samples, plan, mode);
+  if (!pairs_ || by_batch) return measured;
+  std::vector<bool> due;
+  for (const auto& list : rows) due.push_back(!list.empty());
+  measured.pairs = pairs_->losses(model_, states, due, mode.base_lr);
   return measured;
 }
 
@@ -77,10 +84,12 @@ void AdaptEvaluation::report(const Measured& measured, const Lists& rows, Phase 
         labels.insert(labels.end(), given.begin(), given.end());
       }
     }
-    if (!predictions.finite()) {
+    const bool has_pairs = !measured.pairs.empty();
+    if (!predictions.finite() || (has_pairs && !all_finite(measured.pairs[k]))) {
       member.failure = std::string("the ") + (phase == Phase::before ? "trained" : "adapted") +
                        " model's predictions are not finite" +
                        (phase == Phase::before ? "" : " after pass " + std::to_string(member.passes_done - 1));
+      member.nonfinite = phase != Phase::before;
       continue;
     }
     const auto index = static_cast<std::uint32_t>(k);
@@ -94,6 +103,7 @@ void AdaptEvaluation::report(const Measured& measured, const Lists& rows, Phase 
       context_.reporter.rows(index, std::span<const PositionLossRow>(positions));
     }
     measured.inner.report(context_.reporter, k, phase, step);
+    if (has_pairs) pairs_->report(context_.reporter, index, measured.pairs[k], phase, step);
   }
 }
 
@@ -126,7 +136,7 @@ void AdaptEvaluation::report_online(const at::Tensor& device_logits, const at::T
         }
       }
     }
-    if (labels.empty()) continue;
+    if (labels.empty() || !predictions.finite()) continue;  // what the pass's row will tell
     const auto metrics = metrics_of(predictions, labels, data_.dataset, data_.metric_names,
                                     member.base.fold->split.held_out_class, Phase::online, 0);
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));

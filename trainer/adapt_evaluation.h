@@ -10,6 +10,7 @@
 #include "trainer/adapt_batches.h"
 #include "trainer/adapt_members.h"
 #include "trainer/inner_losses.h"
+#include "trainer/pair_evaluation.h"
 #include "trainer/predictions.h"
 
 namespace tenfold {
@@ -29,8 +30,9 @@ class AdaptEvaluation {
 
   using Selection = std::function<bool(const AdaptMember&)>;
   // before: the fit on the whole held-out fold. after: the adapted model on it. With `reset: batch` both are over the
-  // adaptation set, so that they are pairs: after, every batch by the parameters adapted to it. A member whose
-  // predictions are not finite fails.
+  // adaptation set, so that they are pairs: after, every batch by the parameters adapted to it. Minimal pairs are
+  // measured beside either, but not after such batches, which leave no one model. A member whose predictions are not
+  // finite fails.
   void evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due);
 
   // What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
@@ -44,6 +46,7 @@ class AdaptEvaluation {
   struct Measured {
     std::vector<SamplePredictions> predictions;  // by list
     InnerLosses inner;
+    std::vector<std::vector<PairLoss>> pairs;  // by member; empty where none are measured
   };
   Measured measure(const ModelState& lane_states, const Lists& rows, bool by_batch, std::int64_t pass);
   void report(const Measured& measured, const Lists& rows, Phase phase, std::int64_t pass, const Selection& due);
@@ -55,6 +58,7 @@ class AdaptEvaluation {
   const std::vector<Lane>& lanes_;
   at::Tensor base_lr_;                 // (lanes) of the inner loop, where there is one
   std::optional<Measured> unadapted_;  // where nothing adapts, after is before
+  std::optional<PairEvaluation> pairs_;
 };
 
 }  // namespace tenfold

@@ -26,12 +26,15 @@ struct AdaptMember {
   std::int64_t passes = 0;
   AdaptationControl control;
   std::string failure;
-  std::string stopped;  // why a guard stopped it
+  bool nonfinite = false;  // a value was not finite; a lower rate may help
+  bool put_back = false;   // to what it was before that (on_nonfinite.policy: stop)
+  std::string stopped;     // why a guard stopped it
   double wall_s = 0;
   std::int64_t passes_done = 0;
   bool over = false;  // its outcome is reported
   bool at_rest(std::int64_t pass) const { return !failure.empty() || control.finished_at >= 0 || pass >= passes; }
   const TttSpec& ttt() const { return base.spec.ttt; }
+  double rate(std::int64_t pass) const { return control.lr(ttt(), pass) * base.job.rate_scale; }
 };
 
 // The adaptation set of a fold: places in it, ascending; a random choice of query_size samples, all where it has no

@@ -100,19 +100,26 @@ void restore(const MemberTensors& member, const std::string& name, at::Tensor& i
   slot.copy_(found->second);
 }
 
-CheckpointClock::CheckpointClock(double every_s, std::int64_t every_steps, std::int64_t step)
-    : every_s_(every_s), every_steps_(every_steps), last_step_(step), last_(std::chrono::steady_clock::now()) {}
+CheckpointClock::CheckpointClock(const CheckpointSpec& spec, std::int64_t step)
+    : every_s_(spec.every_s),
+      every_steps_(spec.every_steps.value_or(0)),
+      keep_every_steps_(spec.keep_every_steps.value_or(0)),
+      last_step_(step),
+      last_(std::chrono::steady_clock::now()) {}
 
 bool CheckpointClock::due(std::int64_t step) const {
   if (step <= last_step_) return false;
   if (every_steps_ > 0 && step - last_step_ >= every_steps_) return true;
+  if (keep_every_steps_ > 0 && step % keep_every_steps_ == 0) return true;
   const std::chrono::duration<double> since = std::chrono::steady_clock::now() - last_;
   return every_s_ > 0 && since.count() >= every_s_;
 }
 
 std::int64_t CheckpointClock::steps_until_due(std::int64_t step) const {
-  if (every_steps_ <= 0) return std::numeric_limits<std::int64_t>::max();
-  return std::max<std::int64_t>(1, last_step_ + every_steps_ - step);
+  std::int64_t steps = std::numeric_limits<std::int64_t>::max();
+  if (every_steps_ > 0) steps = std::max<std::int64_t>(1, last_step_ + every_steps_ - step);
+  if (keep_every_steps_ > 0) steps = std::min(steps, keep_every_steps_ - step % keep_every_steps_);
+  return steps;
 }
 
 void CheckpointClock::written(std::int64_t step) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "datasets/safetensors.h"
+#include "experiments/spec.h"
 #include "trainer/protocol.h"
 
 namespace tenfold {
@@ -43,18 +44,19 @@ class CheckpointReader {
 // the name is missing or the shape or type is another.
 void restore(const MemberTensors& member, const std::string& name, at::Tensor& into, std::int64_t k);
 
-// When to write the next one: every_s seconds or every_steps steps, whichever comes first.
+// When to write the next one: every_s seconds or every_steps steps, whichever comes first, and at every multiple of
+// keep_every_steps, for those are to be kept.
 class CheckpointClock {
  public:
-  CheckpointClock(double every_s, std::int64_t every_steps, std::int64_t step);
+  CheckpointClock(const CheckpointSpec& spec, std::int64_t step);
   bool due(std::int64_t step) const;
-  // Steps from `step` on until every_steps asks for one, at least 1; a very large number where it is not given.
+  // Steps from `step` on until a number of steps asks for one, at least 1; a very large number where none is given.
   std::int64_t steps_until_due(std::int64_t step) const;
   void written(std::int64_t step);
 
  private:
   double every_s_;
-  std::int64_t every_steps_;
+  std::int64_t every_steps_, keep_every_steps_;  // 0: not given
   std::int64_t last_step_;
   std::chrono::steady_clock::time_point last_;
 };

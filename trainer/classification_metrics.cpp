@@ -1,19 +1,18 @@
 #include "trainer/classification_metrics.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
 
 #include "experiments/error.h"
 #include "experiments/metric.h"
+#include "trainer/calibration.h"
 
 namespace tenfold {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr int kBins = 15;
 constexpr std::int64_t kFalseAlarmsPerSamples = 20;  // one in 20: 5 %
 
 struct Value {
@@ -131,14 +130,9 @@ Value mean_of(double sum, const Predictions& p, const Summary& s) {
 }
 
 Value calibration_error(const Predictions& p, const Summary& s) {
-  std::array<double, kBins> surplus{};  // sum over the bin of hit - confidence
-  for (std::size_t i = 0; i < s.confidence.size(); ++i) {
-    const int bin = std::clamp(static_cast<int>(std::ceil(s.confidence[i] * kBins)) - 1, 0, kBins - 1);
-    surplus[bin] += (s.predicted[i] == p.labels[i] ? 1.0 : 0.0) - s.confidence[i];
-  }
-  double sum = 0;
-  for (const double bin : surplus) sum += std::abs(bin);
-  return mean_of(sum, p, s);
+  CalibrationBins bins;
+  for (std::size_t i = 0; i < s.confidence.size(); ++i) bins.add(s.confidence[i], s.predicted[i] == p.labels[i]);
+  return mean_of(bins.sum(), p, s);
 }
 
 struct Sides {

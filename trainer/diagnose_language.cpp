@@ -9,6 +9,7 @@
 #include <map>
 
 #include "datasets/loaders.h"
+#include "datasets/token_classes.h"
 #include "experiments/error.h"
 #include "trainer/diagnose_recurrent.h"
 #include "trainer/language_stream.h"
@@ -39,6 +40,12 @@ std::string tokenizer_of(const DiagnoseJob& job, const DiagnosedSubject& subject
   return fs::exists(beside, error) ? beside.string() : "";
 }
 
+// What the tokens of the stream stand for; nothing where only their numbers are known.
+TokenClasses classes_of(const DiagnoseJob& job, const DiagnosedSubject& subject) {
+  const bool numbers = job.input.empty() ? subject.spec.dataset.kind != "text" : is_npy(job.input);
+  return numbers ? TokenClasses{} : token_classes(tokenizer_of(job, subject));
+}
+
 TokenStream stream_of_input(const DiagnoseJob& job, const DiagnosedSubject& subject) {
   const std::int64_t vocabulary = subject.model->data().classes, most = job.max_positions + 1;
   TokenStream stream;
@@ -64,11 +71,22 @@ struct Totals {
   std::int64_t targets = 0, positions = 0, streams = 0;
   std::vector<double> position_nll;
   std::vector<std::int64_t> position_targets;
+  TokenClasses classes;           // empty: not known
+  std::vector<double> class_nll;  // by class
+  std::vector<std::int64_t> class_targets;
   struct Movement {
     double start = 0, end = 0, gap = 0;
     bool gap_known = false;
   };
   std::map<int, Movement> movement;
+
+  void add_class(std::int64_t target, double value) {
+    if (static_cast<std::size_t>(target) >= classes.of.size()) return;
+    class_nll.resize(classes.names.size());
+    class_targets.resize(classes.names.size());
+    class_nll[classes.of[static_cast<std::size_t>(target)]] += value;
+    ++class_targets[classes.of[static_cast<std::size_t>(target)]];
+  }
 };
 
 // Streams of one length, read side by side, again and again: with and without their layers, in large calls and small.
@@ -176,6 +194,7 @@ class StreamBatch {
         const double value = values[b * nll.size(1) + t];
         totals.nll += value;
         ++totals.targets;
+        totals.add_class(targets[b * length_ + first + t], value);
         totals.position_nll[static_cast<std::size_t>(first + t)] += value;
         ++totals.position_targets[static_cast<std::size_t>(first + t)];
       }
@@ -284,6 +303,7 @@ DiagnoseResult diagnose_language(const DiagnoseJob& job, const DiagnosedSubject&
   InnerLossRecorder recorder(subject.ttt_layers, 1, result.model.stream_length, device);
   const bool carried = result.layers.front().carried;
   Totals totals;
+  totals.classes = classes_of(job, subject);
   for (const auto& batch : batches_of(streams, subject)) {
     const StreamBatch run(subject, batch, device);
     run.compare(run.run(recorder, totals), totals);
@@ -296,6 +316,11 @@ DiagnoseResult diagnose_language(const DiagnoseJob& job, const DiagnosedSubject&
   result.model.kl_without_ttt = mean(totals.kl_without, totals.positions);
   for (std::size_t t = 0; t < totals.position_nll.size() && totals.position_targets[t] > 0; ++t)
     result.model.position_loss.push_back(mean(totals.position_nll[t], totals.position_targets[t]));
+  for (std::size_t i = 0; i < totals.class_targets.size(); ++i)
+    if (totals.class_targets[i] > 0)
+      result.model.token_classes.push_back(
+          {totals.classes.names[i], static_cast<double>(totals.class_targets[i]) / static_cast<double>(totals.targets),
+           totals.class_nll[i] / totals.nll, mean(totals.class_nll[i], totals.class_targets[i])});
   const std::vector<InnerLossRecorder::Curves> curves = recorder.curves(0);
   for (std::size_t i = 0; i < result.layers.size(); ++i) {
     DiagnosedLayer& layer = result.layers[i];

@@ -20,6 +20,11 @@ std::unique_ptr<Compute> prepare(const std::string& device, int threads) {
   return make_compute(device);
 }
 
+std::string first_line(const c10::Error& error) {
+  const std::string text = error.what_without_backtrace();
+  return text.substr(0, text.find('\n'));
+}
+
 std::vector<ArrayMember> prepare_members(const ArrayJob& job, FoldStore& folds) {
   std::vector<ExperimentSpec> specs;
   for (const std::string& text : job.configurations) specs.push_back(spec_from_json(nlohmann::json::parse(text)));
@@ -70,13 +75,13 @@ void Engine::run(const ArrayJob& job, Reporter& reporter, Meeting* meeting) {
       run_adapt_array(context, std::move(members));
     if (group) group->leave();
   } catch (const c10::OutOfMemoryError& error) {
-    throw Error(ErrorKind::device,
-                std::string("out of memory on ") + description() + ": " + error.what_without_backtrace());
+    throw Error(ErrorKind::device, "out of memory on " + description() + ": " + first_line(error) +
+                                       "; make resources.max_array, the batch size or the model smaller");
   } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
+    const std::string text = first_line(error);
     if (text.find("not enough memory") != std::string::npos || text.find("can't allocate memory") != std::string::npos)
       throw std::bad_alloc();
-    throw Error(ErrorKind::internal, "LibTorch: " + text.substr(0, text.find('\n')));
+    throw Error(ErrorKind::internal, "LibTorch: " + text);
   }
 }
 

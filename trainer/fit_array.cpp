@@ -21,6 +21,7 @@
 #include "trainer/fit_report.h"
 #include "trainer/gates.h"
 #include "trainer/gradient_buckets.h"
+#include "trainer/kept_parameters.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/optional_checkpoint.h"
@@ -33,6 +34,11 @@ namespace {
 
 constexpr double kBatchNormMomentum = 0.1;  // of the running statistics, as torch.nn.BatchNorm1d
 
+bool keeps_best(const std::vector<ArrayMember>& members) {
+  return std::any_of(members.begin(), members.end(),
+                     [](const ArrayMember& member) { return member.spec.train.early_stopping.patience > 0; });
+}
+
 class FitArray {
  public:
   FitArray(const ArrayContext& context, std::vector<ArrayMember> members);
@@ -41,7 +47,16 @@ class FitArray {
  private:
   std::int64_t members() const { return static_cast<std::int64_t>(members_.size()); }
   FitMember& member(std::int64_t k) { return members_[static_cast<std::size_t>(k)]; }
-  FitState fit_state() { return {*model_, state_, trained_, optimizer_, best_parameters_, best_buffers_, members_}; }
+  FitState fit_state() {
+    return {*model_,
+            state_,
+            trained_,
+            optimizer_,
+            kept_.best_parameters(),
+            kept_.best_buffers(),
+            members_,
+            kept_.last_finite()};
+  }
   void resume();
   void prepare_steps();
   void compute_step(std::int64_t length);
@@ -50,9 +65,8 @@ class FitArray {
   void fill_tables(std::int64_t steps);
   std::int64_t replay_block(std::int64_t steps);
   using Selection = std::function<bool(const FitMember&)>;
-  void evaluate(Phase phase, const Selection& due);
+  bool evaluate(Phase phase, const Selection& due);
   void evaluate_validation();
-  void look_at_validation(FitMember& member, double loss, std::int64_t k);
   void finish_members();
   void checkpoint();
   void checkpoint_trained(const std::vector<std::int64_t>& finished);
@@ -67,10 +81,8 @@ class FitArray {
   FitBatches batches_;
   std::unique_ptr<Model> model_;
   ModelState state_;
-  std::vector<std::size_t> trained_;         // places of the parameters that train
-  std::vector<at::Tensor> best_parameters_;  // early stopping: those of the best validation loss
-  std::vector<at::Tensor> best_buffers_;
-  bool keeps_best_ = false;
+  std::vector<std::size_t> trained_;  // places of the parameters that train
+  KeptParameters kept_;
   StepTables tables_;
   DropoutMasks masks_;
   StackedOptimizer optimizer_;
@@ -95,6 +107,7 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       model_(make_model(members.front().spec.model, model_data(*dataset_->host), members.front().spec.deterministic)),
       state_(initial_states(members, model_->layout(), compute_.device())),
       trained_(trained_parameters(model_->layout(), members.front().spec.train)),
+      kept_(state_, trained_, keeps_best(members), members.front().spec.on_nonfinite.policy == "stop"),
       tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size,
               context.share()),
       masks_(compute_,
@@ -102,11 +115,10 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members),
                  chosen(state_.parameters, trained_), optimizer_groups(members, model_->layout(), trained_)),
       counter_(compute_.make_counter()),
-      clock_(members.front().spec.checkpoint.every_s, members.front().spec.checkpoint.every_steps.value_or(0), 0) {
+      clock_(members.front().spec.checkpoint, 0) {
   base_lr_ = inner_rates(members, one_lane_each(members.size()), compute_.device());
   for (const std::size_t i : trained_) state_.parameters[i].requires_grad_(true);
   for (ArrayMember& base : members) {
-    keeps_best_ |= base.spec.train.early_stopping.patience > 0;
     FitMember fit;
     const std::int64_t epoch_n = epoch_samples(*dataset_->host, base.fold->split, *base.fold->splits);
     fit.epoch_updates = train_updates_per_epoch(base.spec, epoch_n);
@@ -117,13 +129,12 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
   }
   std::set<ParameterGroup> groups;
   for (const std::size_t i : trained_) groups.insert(model_->layout().parameters[i].group);
-  report_.emplace(context_, members_, tables_, optimizer_, std::vector(groups.begin(), groups.end()));
+  report_.emplace(context_, members_, tables_, optimizer_, std::vector(groups.begin(), groups.end()),
+                  [this](FitMember& fit, std::int64_t k, const std::string& what, std::int64_t at, std::int64_t kept) {
+                    return kept_.diverged(fit, k, what, at, kept, state_);
+                  });
   if (context_.group != nullptr && !trained_.empty())
     buckets_.emplace(*context_.group, chosen(state_.parameters, trained_), this->members());
-  if (keeps_best_) {
-    for (const at::Tensor& parameter : state_.parameters) best_parameters_.push_back(parameter.detach().clone());
-    for (const at::Tensor& buffer : state_.buffers) best_buffers_.push_back(buffer.clone());
-  }
 }
 
 void FitArray::resume() {
@@ -143,13 +154,15 @@ void FitArray::compute_step(std::int64_t length) {
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
   ForwardMode mode{&masks_, &counter_, true,          weights, compute_.row(tables_.momentum, counter_),
                    nullptr, base_lr_,  context_.group};
+  if (LastFinite* last = kept_.last_finite()) last->begin(state_);
   const at::Tensor logits = model_->forward(state_, data_.gather(indices, weights, length), mode);
   const at::Tensor labels = buckets_ ? compute_.row(tables_.labels, counter_) : at::Tensor();
   layers::LossAndGradient loss = data_.loss(logits.detach(), indices, weights, length, labels);
   const std::vector<at::Tensor> gradients = this->gradients(logits, loss);
   at::NoGradGuard no_grad;
-  const at::Tensor norm =
-      optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
+  const at::Tensor active = compute_.row(tables_.active, counter_);
+  const at::Tensor norm = optimizer_.update(gradients, compute_.row(tables_.lr, counter_), active);
+  if (LastFinite* last = kept_.last_finite()) last->end(loss.loss, norm, active);
   report_->store(counter_, loss.loss, norm);
 }
 
@@ -182,10 +195,10 @@ void FitArray::fill_tables(std::int64_t steps) {
     for (std::int64_t t = 0; t < steps && !fit.at_rest(step_ + t); ++t) {
       const std::int64_t epoch = (step_ + t) / fit.epoch_updates;
       const FitBatches::Taken taken = batches_.take(fit, epoch, (step_ + t) % fit.epoch_updates);
-      const double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
-      tables_.set(t, k, taken.samples,
-                  train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch,
-                  taken.position, kBatchNormMomentum, buckets_ ? data_.labels_in(taken.samples) : 0);
+      double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
+      if (train.schedule.kind == "plateau") lr = fit.progression.plateau.lr(train.schedule, lr);
+      tables_.set(t, k, taken.samples, lr * fit.base.job.rate_scale, epoch, taken.position, kBatchNormMomentum,
+                  buckets_ ? data_.labels_in(taken.samples) : 0);
     }
   }
   tables_.upload(masks_.tables());
@@ -211,8 +224,8 @@ std::int64_t FitArray::replay_block(std::int64_t steps) {
   return steps;
 }
 
-// Metrics on the training or the validation part of those that are due.
-void FitArray::evaluate(Phase phase, const Selection& due) {
+// Metrics on the training or the validation part of those that are due. Whether one of them was put back instead.
+bool FitArray::evaluate(Phase phase, const Selection& due) {
   std::vector<std::vector<std::int64_t>> rows;
   bool any = false;
   for (const FitMember& fit : members_) {
@@ -220,7 +233,8 @@ void FitArray::evaluate(Phase phase, const Selection& due) {
     rows.push_back(!due(fit) ? std::vector<std::int64_t>{} : phase == Phase::train ? split.train : split.validation);
     any |= !rows.back().empty();
   }
-  if (!any) return;
+  if (!any) return false;
+  bool put_back = false;
   const Dataset& host = *dataset_->host;
   EvaluationPlan plan =
       evaluation_plan(*model_, dataset_->table, dataset_->length_bounds, members_.front().base.spec.train.batch_size);
@@ -236,18 +250,25 @@ void FitArray::evaluate(Phase phase, const Selection& due) {
     const auto index = static_cast<std::size_t>(k);
     if (rows[index].empty()) continue;
     FitMember& fit = members_[index];
-    if (phase == Phase::train && !predictions[index].finite()) {
-      fit.failed_at = fit.updates_done(step_);
-      fit.failure = "the trained model's predictions are not finite after update " + std::to_string(fit.failed_at);
+    const std::int64_t step = fit.updates_done(step_);
+    if (!predictions[index].finite()) {
+      put_back |=
+          kept_.diverged(fit, k, "the trained model's predictions are not finite after update " + std::to_string(step),
+                         step, step - 1, state_);
       continue;
     }
     const auto metrics = metrics_of(predictions[index], labels_of(host, rows[index]), host, training_metrics(),
-                                    /*held_out_class=*/-1, phase, fit.updates_done(step_));
+                                    /*held_out_class=*/-1, phase, step);
     context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const EvaluationRow>(metrics));
-    const auto gates = gate_rows(model_->layout(), state_, k, fit.updates_done(step_));
-    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const GateRow>(gates));
-    if (phase == Phase::validation) look_at_validation(fit, metrics.back().value, k);
+    if (step > fit.gates_at) {
+      const auto gates = gate_rows(model_->layout(), state_, k, step);
+      context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const GateRow>(gates));
+      fit.gates_at = step;
+    }
+    fit.measured |= phase == Phase::train;
+    if (phase == Phase::validation) kept_.look_at_validation(fit, k, metrics.back().value, step_, state_);
   }
+  return put_back;
 }
 
 void FitArray::evaluate_validation() {
@@ -262,7 +283,10 @@ void FitArray::evaluate_validation() {
 void FitArray::finish_members() {
   const auto ends = [&](const FitMember& fit) { return !fit.over && fit.at_rest(step_); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
-  evaluate(Phase::train, [&](const FitMember& fit) { return ends(fit) && fit.failure.empty() && !fit.complete; });
+  const auto due = [&](const FitMember& fit) {
+    return ends(fit) && fit.failure.empty() && !fit.complete && !fit.measured;
+  };
+  if (evaluate(Phase::train, due)) evaluate(Phase::train, due);
   share_remaining_time(members_, start_);
   std::vector<std::int64_t> trained;
   for (std::int64_t k = 0; k < members(); ++k)
@@ -270,30 +294,6 @@ void FitArray::finish_members() {
   if (!trained.empty()) checkpoint_trained(trained);
   for (std::int64_t k = 0; k < members(); ++k)
     if (ends(member(k))) report_outcome(k, TrialStatus::done);
-}
-
-void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
-  at::NoGradGuard no_grad;
-  const TrainSpec& train = fit.base.spec.train;
-  Progression& p = fit.progression;
-  if (train.schedule.kind == "plateau") p.plateau.look(train.schedule, loss);
-  if (train.early_stopping.patience <= 0) return;
-  const auto copy_member = [k](std::vector<at::Tensor>& to, std::vector<at::Tensor>& from) {
-    for (std::size_t i = 0; i < to.size(); ++i) to[i].select(0, k).copy_(from[i].detach().select(0, k));
-  };
-  if (loss < p.best_validation - train.early_stopping.min_delta) {
-    p.best_validation = loss;
-    p.evaluations_without_gain = 0;
-    copy_member(best_parameters_, state_.parameters);
-    copy_member(best_buffers_, state_.buffers);
-    return;
-  }
-  p.evaluations_without_gain += 1;
-  const bool out_of_patience = p.evaluations_without_gain >= train.early_stopping.patience;
-  if (!out_of_patience && step_ < fit.total_updates) return;
-  p.finished_at = static_cast<double>(step_);
-  copy_member(state_.parameters, best_parameters_);
-  copy_member(state_.buffers, best_buffers_);
 }
 
 void FitArray::checkpoint() {
@@ -312,7 +312,8 @@ void FitArray::checkpoint_trained(const std::vector<std::int64_t>& finished) {
 }
 
 void FitArray::report_outcome(std::int64_t k, TrialStatus status) {
-  report_end(context_, member(k), static_cast<std::size_t>(k), status, "", member(k).updates_done(step_));
+  report_end(context_, member(k), static_cast<std::size_t>(k), status, member(k).stopped,
+             member(k).updates_done(step_));
 }
 
 bool FitArray::all_at_rest() const {

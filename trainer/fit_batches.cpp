@@ -22,11 +22,7 @@ FitBatches::FitBatches(const ArrayMember& member) : seed_(member.spec.seed), bat
 }
 
 std::vector<std::int64_t> FitBatches::padded_lengths() const {
-  if (!plan_) return {1};
-  std::vector<std::int64_t> lengths = plan_->padded_length;
-  std::sort(lengths.begin(), lengths.end());
-  lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-  return lengths;
+  return plan_ ? plan_->distinct_lengths() : std::vector<std::int64_t>{1};
 }
 
 const std::vector<std::int64_t>& FitBatches::order(std::int64_t epoch) {

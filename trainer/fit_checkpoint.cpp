@@ -24,12 +24,18 @@ void visit_unfinished(const FitState& fit, Visit visit) {
   visit("applied", fit.optimizer.applied());
 }
 
+std::string finite_name(const std::string& name) { return "finite/" + name; }
+
 }  // namespace
 
 StackedTensors save_fit(const FitState& fit) {
   StackedTensors tensors;
   save_state(fit.model, fit.state, tensors);
   visit_unfinished(fit, [&](const std::string& name, const at::Tensor& tensor) { tensors[name] = tensor; });
+  if (fit.last_finite != nullptr)
+    fit.last_finite->visit(fit.model.layout(), [&](const std::string& name, const at::Tensor& tensor) {
+      tensors[finite_name(name)] = tensor;
+    });
   at::Tensor progression = at::empty({static_cast<std::int64_t>(fit.members.size()), kProgressionDoubles}, at::kDouble);
   double* values = progression.mutable_data_ptr<double>();
   for (const FitMember& member : fit.members)
@@ -54,6 +60,12 @@ void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader) 
   member.complete = !saved.has("applied") && !saved.has("progression");
   if (member.complete) return;
   visit_unfinished(fit, [&](const std::string& name, at::Tensor& tensor) { restore(saved, name, tensor, k); });
+  if (fit.last_finite != nullptr) {
+    fit.last_finite->begin_at(fit.state, k);  // where it was written without them
+    fit.last_finite->visit(fit.model.layout(), [&](const std::string& name, at::Tensor& tensor) {
+      if (saved.has(finite_name(name))) restore(saved, finite_name(name), tensor, k);
+    });
+  }
   at::Tensor progression = at::zeros({1, kProgressionDoubles}, at::kDouble);
   restore(saved, "progression", progression, 0);
   std::copy_n(progression.const_data_ptr<double>(), kProgressionDoubles,

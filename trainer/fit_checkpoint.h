@@ -4,12 +4,14 @@
 
 #include "trainer/checkpoint.h"
 #include "trainer/fit_member.h"
+#include "trainer/last_finite.h"
 #include "trainer/optimizer.h"
 
 namespace tenfold {
 
 // What a checkpoint of a fit holds: parameters and buffers, the optimizer's moments, the best ones for early stopping,
-// and each member's progression. A trained fit's last one holds parameters and buffers alone.
+// the last finite ones where a fit may be put back to them, and each member's progression. A trained fit's last one
+// holds parameters and buffers alone.
 struct FitState {
   const Model& model;
   ModelState& state;
@@ -18,6 +20,7 @@ struct FitState {
   std::vector<at::Tensor>& best_parameters;  // empty without early stopping
   std::vector<at::Tensor>& best_buffers;
   std::vector<FitMember>& members;
+  LastFinite* last_finite;  // null where nothing is put back
 };
 
 StackedTensors save_fit(const FitState& fit);

@@ -30,8 +30,13 @@ struct FitMember {
   std::vector<std::vector<std::int64_t>> batches;  // of the cached epoch: sequences
   std::string failure;
   std::int64_t failed_at = 0;
-  bool complete = false;  // resumed from its last checkpoint: only its outcome is missing
-  bool over = false;      // its outcome is reported
+  bool nonfinite = false;      // a value was not finite; a lower rate may help
+  bool put_back = false;       // to what was finite (on_nonfinite.policy: stop)
+  std::string stopped;         // why it ended before its last update
+  bool measured = false;       // on its training part, at its end
+  std::int64_t gates_at = -1;  // the update after which gates were last reported
+  bool complete = false;       // resumed from its last checkpoint: only its outcome is missing
+  bool over = false;           // its outcome is reported
   double wall_s = 0;
   bool at_rest(std::int64_t step) const {
     return !failure.empty() || complete || progression.finished_at >= 0 || step >= total_updates;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace tenfold {
@@ -12,8 +13,13 @@ constexpr int kColumns = 2;  // loss, gradient norm
 }  // namespace
 
 FitReport::FitReport(const ArrayContext& context, std::vector<FitMember>& members, const StepTables& tables,
-                     const StackedOptimizer& optimizer, std::vector<ParameterGroup> groups)
-    : context_(context), members_(members), tables_(tables), optimizer_(optimizer), groups_(std::move(groups)) {
+                     const StackedOptimizer& optimizer, std::vector<ParameterGroup> groups, Diverged diverged)
+    : context_(context),
+      members_(members),
+      tables_(tables),
+      optimizer_(optimizer),
+      groups_(std::move(groups)),
+      diverged_(std::move(diverged)) {
   const auto options = at::TensorOptions(at::kFloat).device(context.compute.device());
   metrics_ = at::zeros({tables.steps(), this->members(), kColumns}, options);
   if (optimizer.group_grad_norms().defined())
@@ -45,8 +51,7 @@ void FitReport::report(std::int64_t first, std::int64_t steps, double wall_s, Pr
       row.grad_norm = value[1];
       row.wall_s = wall_s / static_cast<double>(steps * members());
       fit.wall_s += row.wall_s;
-      rows.push_back(row);
-      look_for_failure(fit, row);
+      if (!is_put_back(fit, k, row)) rows.push_back(row);
     }
     if (rows.empty()) continue;
     updates += static_cast<std::int64_t>(rows.size());
@@ -61,13 +66,14 @@ void FitReport::report(std::int64_t first, std::int64_t steps, double wall_s, Pr
   context_.reporter.progress(progress);
 }
 
-void FitReport::look_for_failure(FitMember& fit, const TrainStepRow& row) const {
+bool FitReport::is_put_back(FitMember& fit, std::int64_t k, const TrainStepRow& row) const {
   const bool finite_loss = std::isfinite(row.loss);
-  if (finite_loss && std::isfinite(row.grad_norm)) return;
   const double culprit = finite_loss ? row.grad_norm : row.loss;
-  fit.failure = std::string("the training ") + (finite_loss ? "gradient" : "loss") + " became " +
-                (std::isnan(culprit) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
-  fit.failed_at = row.step;
+  if (std::isfinite(culprit)) return false;
+  const std::string what = std::string("the training ") + (finite_loss ? "gradient" : "loss") + " became " +
+                           (std::isnan(culprit) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
+  // A loss that is not finite is of parameters that are none to keep, a gradient spoils only what comes after it.
+  return diverged_(fit, k, what, row.step, std::max<std::int64_t>(0, row.step - (finite_loss ? 1 : 2)));
 }
 
 // Of the first `count` steps of a block: norms by group, where a model has several.

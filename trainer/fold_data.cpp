@@ -20,12 +20,6 @@ at::Tensor to_device(std::vector<float>& values, std::vector<std::int64_t> shape
   return at::from_blob(values.data(), shape, at::kFloat).clone().to(device);
 }
 
-at::Tensor integers(std::span<const std::int64_t> values, at::Device device) {
-  // from_blob wants a mutable pointer; the mapping is read-only and nothing writes to these tensors.
-  return at::from_blob(const_cast<std::int64_t*>(values.data()), {static_cast<std::int64_t>(values.size())}, at::kLong)
-      .to(device);
-}
-
 // The held-out fold: shifted in raw space, then normalised.
 SampleTable held_out(const DeviceDataset& dataset, const Split& split, const ExperimentSpec& spec,
                      const Normaliser& normaliser, at::Device device) {
@@ -107,12 +101,12 @@ std::shared_ptr<const DeviceDataset> FoldStore::dataset(const DatasetSpec& spec,
                                      fingerprint.substr(0, 12) + "): run the command again to begin with the new data");
   DeviceDataset dataset;
   dataset.table = sample_table(*host, device_);
-  if (!host->labels().empty()) dataset.labels = integers(host->labels(), device_);
+  if (!host->labels().empty()) dataset.labels = integers_of(host->labels(), device_);
   if (host->kind() == SampleKind::fixed) {
     dataset.one_hot = at::eye(host->classes(), at::TensorOptions(at::kFloat).device(device_));
   } else {
     dataset.length_bounds = length_bounds(dataset.table.host_counts, spec.length_buckets);
-    if (spec.normalise_by == "group") dataset.groups = integers(host->groups(), device_);
+    if (spec.normalise_by == "group") dataset.groups = integers_of(host->groups(), device_);
   }
   dataset.host = std::move(host);
   return datasets_[key] = std::make_shared<const DeviceDataset>(std::move(dataset));

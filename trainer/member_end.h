@@ -8,7 +8,7 @@
 #include "trainer/array.h"
 
 // What fits and trials share when they leave their array. Member: FitMember or AdaptMember, which have `failure`,
-// `over` and `wall_s`.
+// `nonfinite`, `over` and `wall_s`.
 namespace tenfold {
 
 // Reading data, evaluations and checkpoints since `start`: what no member has been told of yet is shared by those that
@@ -35,6 +35,7 @@ void report_end(const ArrayContext& context, Member& member, std::size_t k, Tria
   outcome.status = failed ? TrialStatus::failed : status;
   outcome.reason = failed ? member.failure : reason;
   outcome.retry = !failed;
+  outcome.nonfinite = member.nonfinite;
   outcome.steps = steps;
   outcome.wall_s = member.wall_s;
   outcome.peak_memory_bytes = context.compute.peak_memory_bytes();

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "experiments/pair_score.h"
 #include "experiments/records.h"
 
 // The frames between a worker and its trainer, and, unchanged, between worker and coordinator. A frame
@@ -71,8 +72,17 @@ class FrameParser {
   std::size_t consumed_ = 0;
 };
 
-enum class RowKind : std::uint32_t { train_step, ttt_step, evaluation, inner_loss, gate, position_loss, group_step };
-inline constexpr std::size_t kRowKinds = 7;
+enum class RowKind : std::uint32_t {
+  train_step,
+  ttt_step,
+  evaluation,
+  inner_loss,
+  gate,
+  position_loss,
+  group_step,
+  pair_score
+};
+inline constexpr std::size_t kRowKinds = 8;
 
 // The row struct's kind, so that packing, sending and storing are written once for all of them.
 template <class Row>
@@ -91,6 +101,8 @@ template <>
 struct RowKindOf<PositionLossRow> : std::integral_constant<RowKind, RowKind::position_loss> {};
 template <>
 struct RowKindOf<GroupStepRow> : std::integral_constant<RowKind, RowKind::group_step> {};
+template <>
+struct RowKindOf<PairScoreRow> : std::integral_constant<RowKind, RowKind::pair_score> {};
 
 struct RowBlockHeader {
   RowKind kind;
@@ -118,6 +130,7 @@ struct RowBlock {
   std::vector<GateRow> gates;
   std::vector<PositionLossRow> position_losses;
   std::vector<GroupStepRow> group_steps;
+  std::vector<PairScoreRow> pair_scores;
 };
 RowBlock decode_rows(std::string_view payload);  // throws Error(communication) when sizes disagree
 
@@ -189,7 +202,7 @@ struct MemberOutcome {
   TrialStatus status = TrialStatus::done;  // done, failed or stopped
   std::string reason;
   bool retry = true;       // failed: whether another attempt could end differently (a NaN comes back)
-  bool nonfinite = false;  // failed: a value was not finite; a lower rate may help
+  bool nonfinite = false;  // a value was not finite. failed: a lower rate may help; done: it was stopped for that
   std::int64_t steps = 0;
   double wall_s = 0;  // the member's share of the array's time
   std::int64_t peak_memory_bytes = 0;

@@ -31,6 +31,21 @@ std::vector<std::string> text_list(const json& object, const char* key) {
   return values;
 }
 
+json to_json(const std::vector<DiagnosedTokens>& classes) {
+  json list = json::array();
+  for (const DiagnosedTokens& tokens : classes)
+    list.push_back({{"name", tokens.name},
+                    {"share", finite_or_null(tokens.share)},
+                    {"loss_share", finite_or_null(tokens.loss_share)},
+                    {"loss", finite_or_null(tokens.loss)}});
+  return list;
+}
+
+DiagnosedTokens tokens_of(const json& value) {
+  if (!value.is_object()) fail("a class of tokens that is not an object");
+  return {text(value, "name"), number(value, "share"), number(value, "loss_share"), number(value, "loss")};
+}
+
 json to_json(const DiagnosedLayer& layer) {
   return {{"layer", layer.layer},
           {"kind", layer.kind},
@@ -134,6 +149,7 @@ std::string encode(const DiagnoseResult& result) {
                          {"kl_without_ttt", finite_or_null(model.kl_without_ttt)},
                          {"position_loss", numbers(model.position_loss)},
                          {"codebook_shares", numbers(model.codebook_shares)},
+                         {"token_classes", to_json(model.token_classes)},
                          {"missing", model.missing}}}});
 }
 
@@ -152,6 +168,7 @@ DiagnoseResult decode_diagnose_result(std::string_view bytes) {
   result.model.kl_without_ttt = number(model, "kl_without_ttt");
   result.model.position_loss = number_list(model, "position_loss");
   result.model.codebook_shares = number_list(model, "codebook_shares");
+  for (const json& tokens : list(model, "token_classes")) result.model.token_classes.push_back(tokens_of(tokens));
   result.model.missing = text_list(model, "missing");
   return result;
 }

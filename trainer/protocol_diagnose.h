@@ -55,6 +55,15 @@ struct DiagnosedLayer {
       kNone;  // mean over positions of KL(logits with all layers || logits with this one bypassed), nats
 };
 
+// The targets of one kind of text (datasets/token_classes.h).
+struct DiagnosedTokens {
+  std::string name;
+  double share = 0;       // of the targets
+  double loss_share = 0;  // of the sum of their losses
+  double loss = 0;        // mean, nats
+  bool operator==(const DiagnosedTokens&) const = default;
+};
+
 struct DiagnosedModel {
   static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::string kind;
@@ -64,10 +73,11 @@ struct DiagnosedModel {
   double nll = kNone;  // per position, nats; NaN: nothing to predict
   // With all TTT layers bypassed; a ttt_rnn, whose layers cannot be, with an inner rate of 0. The KL likewise.
   double nll_without_ttt = kNone;
-  double kl_without_ttt = kNone;        // KL(logits with them || logits without them), nats per position
-  std::vector<double> position_loss;    // cross entropy by position, nats
-  std::vector<double> codebook_shares;  // of the weighted loss; sums to 1; empty: one token stream
-  std::vector<std::string> missing;     // names of TTT parameters that the checkpoint does not hold
+  double kl_without_ttt = kNone;               // KL(logits with them || logits without them), nats per position
+  std::vector<double> position_loss;           // cross entropy by position, nats
+  std::vector<double> codebook_shares;         // of the weighted loss; sums to 1; empty: one token stream
+  std::vector<DiagnosedTokens> token_classes;  // that occur; empty: what tokens stand for is not known
+  std::vector<std::string> missing;            // names of TTT parameters that the checkpoint does not hold
 };
 
 struct DiagnoseResult {

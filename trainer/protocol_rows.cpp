@@ -86,6 +86,12 @@ RowBlock decode_rows(std::string_view payload) {
         if (row.group < 0 || row.group > static_cast<std::int32_t>(ParameterGroup::lora))
           fail("a step of the unknown parameter group " + std::to_string(row.group));
       break;
+    case RowKind::pair_score:
+      check_phases<PairScoreRow>(rows, "a score of minimal pairs");
+      block.pair_scores = unpack<PairScoreRow>(rows, block.header.count);
+      for (const PairScoreRow& row : block.pair_scores)
+        if (std::memchr(row.task, 0, sizeof row.task) == nullptr) fail("a score of minimal pairs with an endless name");
+      break;
   }
   return block;
 }

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "experiments/error.h"
+#include "experiments/method_defaults.h"
 #include "trainer/layers.h"
 #include "trainer/model.h"
 #include "trainer/recurrent_cells.h"
@@ -9,8 +10,6 @@
 
 namespace tenfold {
 namespace {
-
-constexpr double kInnerRate = 0.01;  // where model.ttt.base_lr is not set
 
 // ttt_rnn, gru, lstm: a stack of layers, uni- or bidirectional, and a linear readout of every step, or of the mean over
 // a sequence's real steps. Dropout follows every layer; in front of a readout of the mean it is applied to the mean.
@@ -64,8 +63,9 @@ at::Tensor RecurrentModel::ttt_direction(Parameters& next, int layer, const at::
   take({&weights.g, &weights.g_bias, &weights.h, &weights.h_bias});
   if (options.decoder_ln) take({&weights.ln_weight, &weights.ln_bias});
 
-  const at::Tensor rate =
-      mode.base_lr.defined() ? mode.base_lr : at::full({x.size(0)}, ttt.base_lr.value_or(kInnerRate), x.options());
+  const at::Tensor rate = mode.base_lr.defined()
+                              ? mode.base_lr
+                              : at::full({x.size(0)}, ttt.base_lr.value_or(default_inner_rate(spec())), x.options());
   // Of two directions the forward one is recorded: its positions are those of the stream.
   const bool record = mode.inner_losses != nullptr && !reverse && mode.inner_losses->wants(layer);
   TttRnnLosses losses;

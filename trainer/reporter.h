@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "experiments/pair_score.h"
 #include "experiments/records.h"
 #include "trainer/protocol.h"
 
@@ -19,6 +20,7 @@ class Reporter {
   virtual void rows(std::uint32_t member, std::span<const GateRow> rows) = 0;
   virtual void rows(std::uint32_t member, std::span<const PositionLossRow> rows) = 0;
   virtual void rows(std::uint32_t member, std::span<const GroupStepRow> rows) = 0;
+  virtual void rows(std::uint32_t member, std::span<const PairScoreRow> rows) = 0;
   virtual void checkpoint(const CheckpointNotice& notice) = 0;  // the file is durable already
   virtual void outcome(const MemberOutcome& outcome) = 0;
   virtual void progress(const Progress& progress) = 0;  // cheap: kept for the next heartbeat

@@ -32,6 +32,10 @@ SampleTable sample_table(const Dataset& host, at::Device device) {
   return table;
 }
 
+at::Tensor integers_of(std::span<const std::int64_t> values, at::Device device) {
+  return view_of(values, {static_cast<std::int64_t>(values.size())}, at::kLong, device);
+}
+
 SampleTable chosen_samples(const SampleTable& table, std::span<const std::int64_t> indices) {
   SampleTable chosen;
   chosen.kind = table.kind;

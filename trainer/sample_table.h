@@ -34,6 +34,8 @@ StepRows step_rows(const SampleTable& table, const at::Tensor& indices, const at
 // The whole of `host`, without a copy on CPUs (the mapped cache is read as steps are gathered: a set may exceed
 // memory).
 SampleTable sample_table(const Dataset& host, at::Device device);
+// On the device; on a CPU a view of `values`, which must live as long.
+at::Tensor integers_of(std::span<const std::int64_t> values, at::Device device);
 // Some of its samples, in that order. Tokens go on sharing their values.
 SampleTable chosen_samples(const SampleTable& table, std::span<const std::int64_t> indices);
 // One after another; what shares its values goes on sharing them.

@@ -28,9 +28,9 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMaxWaitingBytes = std::size_t{1} << 20;
 
 // By kind.
-constexpr std::size_t kRowBytes[kRowKinds] = {sizeof(TrainStepRow), sizeof(TttStepRow), sizeof(EvaluationRow),
-                                              sizeof(InnerLossRow), sizeof(GateRow),    sizeof(PositionLossRow),
-                                              sizeof(GroupStepRow)};
+constexpr std::size_t kRowBytes[kRowKinds] = {sizeof(TrainStepRow), sizeof(TttStepRow),  sizeof(EvaluationRow),
+                                              sizeof(InnerLossRow), sizeof(GateRow),     sizeof(PositionLossRow),
+                                              sizeof(GroupStepRow), sizeof(PairScoreRow)};
 
 int stream_socket(int socket) {
   int type = 0;
@@ -183,6 +183,7 @@ void Session::rows(std::uint32_t member, std::span<const InnerLossRow> rows) { a
 void Session::rows(std::uint32_t member, std::span<const GateRow> rows) { add_rows(member, rows); }
 void Session::rows(std::uint32_t member, std::span<const PositionLossRow> rows) { add_rows(member, rows); }
 void Session::rows(std::uint32_t member, std::span<const GroupStepRow> rows) { add_rows(member, rows); }
+void Session::rows(std::uint32_t member, std::span<const PairScoreRow> rows) { add_rows(member, rows); }
 
 template <class Row>
 void Session::add_rows(std::uint32_t member, std::span<const Row> rows) {

@@ -58,6 +58,7 @@ class Session : public Reporter, public Meeting {
   void rows(std::uint32_t member, std::span<const GateRow> rows) override;
   void rows(std::uint32_t member, std::span<const PositionLossRow> rows) override;
   void rows(std::uint32_t member, std::span<const GroupStepRow> rows) override;
+  void rows(std::uint32_t member, std::span<const PairScoreRow> rows) override;
   void checkpoint(const CheckpointNotice& notice) override;
   void outcome(const MemberOutcome& outcome) override;
   void progress(const Progress& progress) override;

@@ -1,30 +1,23 @@
 #include "trainer/token_metrics.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numbers>
 
 #include "experiments/error.h"
 #include "experiments/metric.h"
+#include "trainer/calibration.h"
 
 namespace tenfold {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr int kBins = 15;
 
 double calibration_error(const TokenScores& scores) {
-  std::array<double, kBins> surplus{};  // sum over the bin of hit - confidence
-  for (std::size_t i = 0; i < scores.nll.size(); ++i) {
-    const double confidence = scores.confidence[i];
-    const int bin = std::clamp(static_cast<int>(std::ceil(confidence * kBins)) - 1, 0, kBins - 1);
-    surplus[static_cast<std::size_t>(bin)] += scores.hit[i] - confidence;
-  }
-  double sum = 0;
-  for (const double bin : surplus) sum += std::abs(bin);
-  return sum / static_cast<double>(scores.nll.size());
+  CalibrationBins bins;
+  for (std::size_t i = 0; i < scores.nll.size(); ++i) bins.add(scores.confidence[i], scores.hit[i] != 0);
+  return bins.sum() / static_cast<double>(scores.nll.size());
 }
 
 double bytes_of(const TokenScores& scores, std::span<const std::int32_t> token_bytes) {

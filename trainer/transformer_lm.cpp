@@ -5,6 +5,7 @@
 #include <string>
 
 #include "experiments/error.h"
+#include "experiments/method_defaults.h"
 #include "trainer/language_layers.h"
 #include "trainer/transformer_layout.h"
 
@@ -116,8 +117,8 @@ at::Tensor TransformerLm::logits(const ModelState& state, const at::Tensor& toke
   if (pass.ttt == TttSwitch::frozen)
     pass.base_lr = at::zeros({tokens.size(0)}, embedding.options());
   else if (!pass.base_lr.defined())
-    pass.base_lr = at::full({tokens.size(0)}, spec().ttt.base_lr.value_or(spec().ttt.kind == "linear" ? 1.0 : 0.1),
-                            embedding.options());
+    pass.base_lr =
+        at::full({tokens.size(0)}, spec().ttt.base_lr.value_or(default_inner_rate(spec())), embedding.options());
   at::Tensor x = layers::embed(tokens, embedding);
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "experiments/error.h"
-#include "trainer/carry_measure.h"
+#include "trainer/inner_stream.h"
 #include "trainer/transformer_lm.h"
 
 namespace tenfold {
@@ -9,62 +9,12 @@ namespace {
 
 constexpr std::int64_t kWindow = 4096;  // tokens that attention reaches back to in a stream
 
-class TransformerStream final : public LanguageStream {
+class TransformerStream final : public InnerStream {
  public:
   TransformerStream(const TransformerLm& model, const ModelState& state, const LanguageStreamOptions& options,
                     std::int64_t window)
-      : model_(model), state_(state), options_(options) {
+      : InnerStream(options), model_(model), state_(state) {
     streams_.window = window;
-  }
-
-  at::Tensor feed(const at::Tensor& tokens) override {
-    at::NoGradGuard no_grad;
-    if (finished_) throw Error(ErrorKind::internal, "a language stream was fed after its end");
-    if (!options_.carry) {
-      close();
-      for (TransformerStreams::Block& block : streams_.blocks) {
-        block.inner = InnerState{};
-        block.inner.origin = position_;
-      }
-    }
-    batch_ = tokens.size(1);
-    if (options_.measure_carry && position_ > 0)
-      for (const int index : model_.ttt_blocks()) carry_.enter(index, weights(index));
-    at::Tensor out = model_.read(state_, tokens, streams_, options_.ttt, options_.recorder);
-    position_ = streams_.position;
-    if (options_.measure_carry)
-      for (const int index : model_.ttt_blocks()) carry_.leave(index, weights(index));
-    return out;
-  }
-
-  void finish() override {
-    at::NoGradGuard no_grad;
-    close();
-    finished_ = true;
-  }
-
-  std::vector<TttLayer> ttt_layers() const override {
-    at::NoGradGuard no_grad;
-    std::vector<TttLayer> layers;
-    for (const int index : model_.ttt_blocks()) {
-      const PlacedTttParameters parameters = model_.ttt_parameters(state_, index);
-      const std::int64_t members = parameters.gate_alpha.size(0);
-      TttLayer layer;
-      layer.layer = index;
-      layer.mean_tanh_gate = at::tanh(parameters.gate_alpha).abs().mean(-1);
-      at::Tensor squares = at::zeros({members}, parameters.gate_alpha.options());
-      for (const auto* tensors : {&parameters.inner.weights, &parameters.inner.biases})
-        for (const at::Tensor& tensor : *tensors) squares += tensor.square().flatten(1).sum(-1);
-      layer.norm = squares.sqrt();
-      const auto* block = block_at(index);
-      layer.movement = block != nullptr && block->inner.begun()
-                           ? movement_norm(parameters.inner, block->inner, {}, model_.inner_options())
-                           : at::zeros({members, batch_}, parameters.gate_alpha.options());
-      if (block != nullptr) layer.clipped_share = block->clipped_share;
-      layer.carry_gap = carry_.largest_gap(index);
-      layers.push_back(std::move(layer));
-    }
-    return layers;
   }
 
   std::int64_t state_bytes() const override {
@@ -77,36 +27,28 @@ class TransformerStream final : public LanguageStream {
   }
 
  private:
-  const TransformerStreams::Block* block_at(int index) const {
-    const auto place = static_cast<std::size_t>(index);
-    return place < streams_.blocks.size() ? &streams_.blocks[place] : nullptr;
+  std::vector<int> layers() const override { return model_.ttt_blocks(); }
+  const InnerLoopOptions& inner_options() const override { return model_.inner_options(); }
+  InnerModel inner_model(int layer) const override { return model_.ttt_parameters(state_, layer).inner; }
+  at::Tensor gate_alpha(int layer) const override { return model_.ttt_parameters(state_, layer).gate_alpha; }
+  Kept kept(int layer) const override {
+    const auto place = static_cast<std::size_t>(layer);
+    if (place >= streams_.blocks.size()) return {nullptr, {}};
+    return {&streams_.blocks[place].inner, streams_.blocks[place].clipped_share};
   }
-
-  // As the next token finds them: weights, then biases.
-  std::vector<at::Tensor> weights(int index) const {
-    const TransformerStreams::Block* block = block_at(index);
-    if (block != nullptr && block->inner.begun()) return current_weights(block->inner, {}, model_.inner_options());
-    return initial_weights(model_.ttt_parameters(state_, index).inner);
+  InnerState* state(int layer) override {
+    const auto place = static_cast<std::size_t>(layer);
+    return place < streams_.blocks.size() ? &streams_.blocks[place].inner : nullptr;
   }
-
-  // Open mini-batches end here, and their losses are recorded.
-  void close() {
-    if (streams_.blocks.empty()) return;
-    for (const int index : model_.ttt_blocks()) {
-      InnerState& inner = streams_.blocks[static_cast<std::size_t>(index)].inner;
-      if (inner.begun())
-        finish_streams(model_.ttt_parameters(state_, index).inner, {}, model_.inner_options(), inner, options_.recorder,
-                       index);
-    }
+  at::Tensor read(const at::Tensor& tokens) override {
+    at::Tensor out = model_.read(state_, tokens, streams_, options().ttt, options().recorder);
+    position_ = streams_.position;
+    return out;
   }
 
   const TransformerLm& model_;
   const ModelState& state_;
-  LanguageStreamOptions options_;
   TransformerStreams streams_;
-  CarryMeasure carry_;
-  std::int64_t batch_ = 1;
-  bool finished_ = false;
 };
 
 }  // namespace

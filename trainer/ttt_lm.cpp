@@ -5,6 +5,7 @@
 #include <map>
 
 #include "experiments/error.h"
+#include "experiments/method_defaults.h"
 #include "trainer/language_layers.h"
 #include "trainer/transformer_layout.h"
 #include "trainer/ttt_lm_layout.h"
@@ -149,8 +150,7 @@ at::Tensor TttLm::logits(const ModelState& state, const at::Tensor& tokens, cons
   if (pass.ttt == TttSwitch::frozen)
     pass.base_lr = at::zeros({x.size(0)}, x.options());
   else if (!pass.base_lr.defined())
-    pass.base_lr =
-        at::full({x.size(0)}, spec().ttt.base_lr.value_or(spec().ttt.kind == "linear" ? 1.0 : 0.1), x.options());
+    pass.base_lr = at::full({x.size(0)}, spec().ttt.base_lr.value_or(default_inner_rate(spec())), x.options());
   for (int i = 0; i < static_cast<int>(blocks_.size()); ++i) {
     const Block& block = blocks_[static_cast<std::size_t>(i)];
     TttLmStreams::Block* stream =

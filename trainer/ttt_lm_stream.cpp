@@ -1,65 +1,19 @@
 #include <ATen/ATen.h>
 
+#include <numeric>
+
 #include "experiments/error.h"
-#include "trainer/carry_measure.h"
+#include "trainer/inner_stream.h"
 #include "trainer/ttt_lm.h"
 
 namespace tenfold {
 namespace {
 
-class TttLmStream final : public LanguageStream {
+class TttLmStream final : public InnerStream {
  public:
   TttLmStream(const TttLm& model, const ModelState& state, const LanguageStreamOptions& options)
-      : model_(model), state_(state), options_(options) {}
-
-  at::Tensor feed(const at::Tensor& tokens) override {
-    at::NoGradGuard no_grad;
-    if (finished_) throw Error(ErrorKind::internal, "a language stream was fed after its end");
-    if (!options_.carry) {
-      close();
-      for (TttLmStreams::Block& block : streams_.blocks) {
-        block.inner = InnerState{};
-        block.inner.origin = position_;
-      }
-    }
-    streams_count_ = tokens.size(1);
-    if (options_.measure_carry && position_ > 0)
-      for (int index = 0; index < model_.spec().layers; ++index) carry_.enter(index, weights(index));
-    at::Tensor out = model_.read(state_, tokens, streams_, options_.ttt, options_.recorder);
-    position_ = streams_.position;
-    if (options_.measure_carry)
-      for (int index = 0; index < model_.spec().layers; ++index) carry_.leave(index, weights(index));
-    return out;
-  }
-
-  void finish() override {
-    at::NoGradGuard no_grad;
-    close();
-    finished_ = true;
-  }
-
-  std::vector<TttLayer> ttt_layers() const override {
-    at::NoGradGuard no_grad;
-    std::vector<TttLayer> layers;
-    for (int index = 0; index < model_.spec().layers; ++index) {
-      const InnerModel inner = model_.inner_model(state_, index);
-      TttLayer layer;
-      layer.layer = index;
-      const std::int64_t members = inner.weights[0].size(0);
-      at::Tensor squares = at::zeros({members}, inner.weights[0].options());
-      for (const auto* tensors : {&inner.weights, &inner.biases})
-        for (const at::Tensor& tensor : *tensors) squares += tensor.square().flatten(1).sum(-1);
-      layer.norm = squares.sqrt();
-      const auto place = static_cast<std::size_t>(index);
-      const bool begun = place < streams_.blocks.size() && streams_.blocks[place].inner.begun();
-      layer.movement = begun ? movement_norm(inner, streams_.blocks[place].inner, model_.row_coefficient(state_, index),
-                                             model_.inner_options())
-                             : at::zeros({members, streams_count_}, squares.options());
-      if (begun) layer.clipped_share = streams_.blocks[place].clipped_share;
-      layer.carry_gap = carry_.largest_gap(index);
-      layers.push_back(std::move(layer));
-    }
-    return layers;
+      : InnerStream(options), model_(model), state_(state), layers_(static_cast<std::size_t>(model.spec().layers)) {
+    std::iota(layers_.begin(), layers_.end(), 0);
   }
 
   std::int64_t state_bytes() const override {
@@ -73,32 +27,29 @@ class TttLmStream final : public LanguageStream {
   }
 
  private:
-  // As the next token finds them: weights, then biases.
-  std::vector<at::Tensor> weights(int index) const {
-    const auto place = static_cast<std::size_t>(index);
-    if (place < streams_.blocks.size() && streams_.blocks[place].inner.begun())
-      return current_weights(streams_.blocks[place].inner, model_.row_coefficient(state_, index),
-                             model_.inner_options());
-    return initial_weights(model_.inner_model(state_, index));
+  std::vector<int> layers() const override { return layers_; }
+  const InnerLoopOptions& inner_options() const override { return model_.inner_options(); }
+  InnerModel inner_model(int layer) const override { return model_.inner_model(state_, layer); }
+  at::Tensor row_coefficient(int layer) const override { return model_.row_coefficient(state_, layer); }
+  Kept kept(int layer) const override {
+    const auto place = static_cast<std::size_t>(layer);
+    if (place >= streams_.blocks.size()) return {nullptr, {}};
+    return {&streams_.blocks[place].inner, streams_.blocks[place].clipped_share};
   }
-
-  // Open mini-batches end here, and their losses are recorded.
-  void close() {
-    for (std::size_t i = 0; i < streams_.blocks.size(); ++i) {
-      const int index = static_cast<int>(i);
-      if (streams_.blocks[i].inner.begun())
-        finish_streams(model_.inner_model(state_, index), model_.row_coefficient(state_, index), model_.inner_options(),
-                       streams_.blocks[i].inner, options_.recorder, index);
-    }
+  InnerState* state(int layer) override {
+    const auto place = static_cast<std::size_t>(layer);
+    return place < streams_.blocks.size() ? &streams_.blocks[place].inner : nullptr;
+  }
+  at::Tensor read(const at::Tensor& tokens) override {
+    at::Tensor out = model_.read(state_, tokens, streams_, options().ttt, options().recorder);
+    position_ = streams_.position;
+    return out;
   }
 
   const TttLm& model_;
   const ModelState& state_;
-  LanguageStreamOptions options_;
+  std::vector<int> layers_;
   TttLmStreams streams_;
-  CarryMeasure carry_;
-  std::int64_t streams_count_ = 1;
-  bool finished_ = false;
 };
 
 }  // namespace

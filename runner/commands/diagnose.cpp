@@ -102,6 +102,8 @@ InnerLoopSubject subject_of(const DiagnoseResult& result, const DiagnoseJob& job
   model.kl_without_ttt = result.model.kl_without_ttt;
   model.position_loss = result.model.position_loss;
   model.codebook_shares = result.model.codebook_shares;
+  for (const DiagnosedTokens& tokens : result.model.token_classes)
+    model.token_classes.push_back({tokens.name, tokens.share, tokens.loss_share, tokens.loss});
   model.missing = result.model.missing;
   for (const DiagnosedLayer& measured : result.layers) {
     InnerLoopLayer layer;

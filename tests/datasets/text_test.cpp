@@ -5,6 +5,7 @@
 #include <set>
 
 #include "datasets/loaders.h"
+#include "datasets/token_classes.h"
 #include "datasets/token_windows.h"
 #include "datasets/tokenizer.h"
 #include "datasets/utf8.h"
@@ -119,6 +120,24 @@ TEST_F(TextTest, SentencePieceModelsGiveTheTokens) {
   EXPECT_THAT(parts.token_bytes, ElementsAre(1, 0, 3, 3, 1, 2, 1, 4));
   EXPECT_THAT(parts.starts, ElementsAre(0, 4));
   EXPECT_THAT(parts.lengths, ElementsAre(5, 2));
+}
+
+TEST_F(TextTest, TokensAreTakenApartByWhatTheyStandFor) {
+  const TokenClasses bytes = token_classes("");
+  ASSERT_EQ(bytes.of.size(), 256u);
+  const auto name_of = [&](char byte) { return bytes.names[bytes.of[static_cast<unsigned char>(byte)]]; };
+  EXPECT_EQ(name_of('z'), "letter");
+  EXPECT_EQ(name_of('0'), "digit");
+  EXPECT_EQ(name_of('\t'), "whitespace");
+  EXPECT_EQ(name_of('\n'), "newline");
+  EXPECT_EQ(name_of('~'), "punctuation");
+  EXPECT_EQ(name_of('\x7F'), "control");
+  EXPECT_EQ(name_of('\xC3'), "non-ASCII");
+  const TokenClasses pieces = token_classes(folder_.write("small.model", small_model()));
+  std::vector<std::string> names;
+  for (const std::uint8_t index : pieces.of) names.push_back(pieces.names[index]);
+  EXPECT_THAT(names, ElementsAre("special or byte", "special or byte", "word start", "word start", "word start",
+                                 "continuation", "continuation", "word start"));
 }
 
 TEST_F(TextTest, UnknownTokensCountTheBytesThatTheyStoodFor) {

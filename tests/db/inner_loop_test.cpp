@@ -202,9 +202,17 @@ TEST(InnerLoopDiagnosis, Explosions) {
     return layer;
   };
   EXPECT_THAT(names_of(diagnosed(scaled(20))), ElementsAre("explosion"));
-  const LayerDiagnosis warning = diagnosed(scaled(3));
+  // Large targets, well learned: nothing to warn of.
+  EXPECT_THAT(names_of(diagnosed(scaled(3))), IsEmpty());
+  InnerLoopLayer high = healthy_layer();
+  const auto little = [](int t) {
+    return t < 16 ? 3 * flat(t) : 3 * flat(t) * (1 - 0.02 * (1 - std::exp(-t / 100.0)));
+  };
+  high.curves = curves_of([](int t) { return 3 * flat(t); }, little, [&](int t) { return 0.99 * little(t); });
+  const LayerDiagnosis warning = diagnosed(high);
   EXPECT_THAT(names_of(warning), ElementsAre("high_loss"));
   EXPECT_EQ(warning.found[0].severity, Severity::warning);
+  EXPECT_THAT(warning.found[0].finding, HasSubstr("does not bring it down"));
   InnerLoopLayer broken = healthy_layer();
   for (std::size_t t = 100; t < broken.curves.size(); ++t) broken.curves.lafter[t] = kNan;
   const LayerDiagnosis diverging = diagnosed(broken);

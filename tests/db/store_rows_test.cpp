@@ -67,7 +67,9 @@ TEST_F(StoreRowsTest, RowsComeBackAsWritten) {
   store.add_rows(UnitKind::trial, trial, std::vector{gate_row(3, 2, 0.5)});
   store.add_rows(UnitKind::trial, trial, std::vector{position_row(Phase::after, 3, 7, 2.25)});
   store.add_rows(fit, std::vector{group_row(1, ParameterGroup::ttt, 3), group_row(1, ParameterGroup::lora, 1)});
+  store.add_rows(trial, std::vector{PairScoreRow{3, 0.625, 0.5, 0.75, 2, 1, 0, 4, Phase::after, "verbs"}});
   store.commit();
+  EXPECT_THAT(rows_of(db, "SELECT * FROM minimal_pairs"), ElementsAre("1|after|3|verbs|0.625|0.5|0.75|2|1|0|4"));
   EXPECT_THAT(rows_of(db, "SELECT * FROM inner_loss ORDER BY step"),
               ElementsAre("1|before|0|2|5|1.0|0.5|0.25", "1|after|3|2|5|||"));
   EXPECT_THAT(rows_of(db, "SELECT * FROM gate"), ElementsAre("1|adaptation|3|2|0.5|-0.5|1.5"));
@@ -115,12 +117,14 @@ TEST_F(StoreRowsTest, ResumingATrialLeavesItsFitAlone) {
   store.add_rows(UnitKind::trial, trial, std::vector{inner_row(Phase::before, 0, 1, 0, 1)});
   store.add_rows(UnitKind::trial, trial, std::vector{gate_row(1, 1, .1), gate_row(2, 1, .1)});
   store.add_rows(UnitKind::trial, trial, std::vector{position_row(Phase::after, 2, 0, 1)});
+  store.add_rows(trial, std::vector{PairScoreRow{2, 1, 0, 1, 1, 0, 0, 1, Phase::after, ""}});
   begin_attempt(UnitKind::trial, trial, 2, 1);
   store.commit();
   EXPECT_EQ(rows_in_all(), 2 * 5);
   EXPECT_THAT(rows_of(db, "SELECT step FROM trial_gate"), ElementsAre("1"));
   EXPECT_THAT(rows_of(db, "SELECT step FROM trial_inner_loss"), ElementsAre("0"));
   EXPECT_THAT(rows_of(db, "SELECT step FROM trial_position_loss"), IsEmpty());
+  EXPECT_THAT(rows_of(db, "SELECT step FROM minimal_pairs"), IsEmpty());
 }
 
 // More than one INSERT takes, so that whole groups and the rest both pass.

@@ -102,6 +102,36 @@ TEST_F(StoreTest, KeepsTheNewestCheckpointsAndTheHistory) {
   EXPECT_THAT(store.take_superseded_checkpoints(), IsEmpty());
 }
 
+// How often a rate was lowered outlives the run, and what it does not go back to goes with the decision.
+TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
+  const RowId fit = plan.fits[0].id, trial = plan.trials[3].id;
+  store.begin();
+  const RowId attempt = begin_attempt(UnitKind::fit, fit), other = begin_attempt(UnitKind::trial, trial);
+  for (std::int64_t step = 10; step <= 30; step += 10) add_checkpoint(UnitKind::fit, fit, attempt, step, 3);
+  AttemptEnd end{attempt, TrialStatus::failed, TrialStatus::pending, "the training loss became NaN at update 33", 1, 1};
+  end.rate = LoweredRate{0.25, 2, 20};
+  store.finish_attempt(end);
+  end.attempt = other;
+  end.rate = LoweredRate{0.5, 1, -1};
+  store.finish_attempt(end);
+  store.commit();
+  EXPECT_THAT(steps_of_fit(), ElementsAre("10", "20"));
+  EXPECT_THAT(rows_of(db, "SELECT rate_scale, rate_lowered, rate_lowered_from FROM fit WHERE rate_lowered > 0"),
+              ElementsAre("0.25|2|20"));
+  RegisteredPlan again = store.register_plan(small.experiment, small.plan);
+  EXPECT_EQ(again.fits[0].rate, (LoweredRate{0.25, 2, 20}));
+  EXPECT_EQ(again.fits[1].rate, LoweredRate{});
+  EXPECT_EQ(again.trials[3].rate, (LoweredRate{0.5, 1, -1}));
+  // Lowered in vain: whoever starts it again has changed something, and it begins as the experiment says.
+  store.begin();
+  finish(begin_attempt(UnitKind::fit, fit, 2, 20), TrialStatus::failed, "in vain");
+  store.commit();
+  again = store.register_plan(small.experiment, small.plan);
+  EXPECT_EQ(again.fits[0].status, TrialStatus::failed);
+  EXPECT_EQ(again.fits[0].rate, LoweredRate{});
+  EXPECT_EQ(integer_of(db, "SELECT sum(rate_lowered) FROM fit"), 0);
+}
+
 TEST_F(StoreTest, ASharedFileLivesUntilItsLastMemberLeavesIt) {
   store.begin();
   const RowId one = begin_attempt(UnitKind::fit, plan.fits[0].id), two = begin_attempt(UnitKind::fit, plan.fits[1].id);

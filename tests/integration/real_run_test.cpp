@@ -138,5 +138,65 @@ TEST_F(RealRun, AGuardThatStopsATrialSaysWhyInTheStore) {
               HasSubstr("no improvement of the total"));
 }
 
+// A language model on a small text, with pairs of which one file line is wrong in the end.
+class PairsRun : public testing::Test {
+ protected:
+  PairsRun() {
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "line " + std::to_string(i * 37 % 60) + ": the cats sleep on the mats.\n";
+    work_.write("a.txt", text);
+    work_.write("x.yaml", R"(name: pairs
+dataset: {kind: text, path: a.txt, sequence_length: 32}
+folds: {kind: kfold, k: 2}
+model: {kind: transformer_lm, layers: 1, width: 16, heads: 2}
+train: {steps: 6, batch_size: 8}
+ttt: {steps: 1, batch_size: 8, lr: 1e-3}
+metrics: [nll]
+diagnostics: {minimal_pairs: pairs.jsonl}
+)");
+    work_.write("pairs.jsonl", kPairs);
+  }
+  Finished run() const {
+    return work_.tenfold({"run", work_.file("x.yaml").string(), "--db", "a.db", "--slots", "1", "--device", "cpu"});
+  }
+  static constexpr const char* kPairs =
+      "{\"good\": \"the cats sleep\", \"bad\": \"the cats sleeps\", \"task\": \"verbs\"}\n"
+      "{\"good\": \"the mats\", \"bad\": \"teh mats\", \"task\": \"words\"}\n"
+      "{\"good\": \"on the\", \"bad\": \"no the\", \"task\": \"words\"}\n";
+  Workspace work_;
+};
+
+TEST_F(PairsRun, MinimalPairsAreScoredBeforeAndAfter) {
+  const Finished finished = run();
+  ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("minimal_pairs % before"));
+  EXPECT_EQ(work_.query("a.db", "SELECT phase, task, total, count(*) FROM minimal_pairs GROUP BY 1, 2 ORDER BY 1, 2"),
+            "after,verbs,1,2\nafter,words,2,2\nbefore,verbs,1,2\nbefore,words,2,2\n");
+  EXPECT_EQ(
+      work_.query("a.db",
+                  "SELECT count(*) FROM evaluation e WHERE metric = 'minimal_pairs' AND value = (SELECT avg(score) "
+                  "FROM minimal_pairs m WHERE m.trial = e.trial AND m.phase = e.phase AND m.step = e.step)"),
+      "4\n");
+  // What is measured is the content: the same file measures nothing anew, another one does.
+  ASSERT_EQ(run().exit_code, 0);
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM trial"), "2\n");
+  work_.write("pairs.jsonl", std::string(kPairs) + "{\"good\": \"mats\", \"bad\": \"tams\", \"task\": \"words\"}\n");
+  ASSERT_EQ(run().exit_code, 0);
+  EXPECT_EQ(work_.query("a.db", "SELECT count(DISTINCT trial) FROM minimal_pairs WHERE total = 3"), "2\n");
+}
+
+TEST_F(PairsRun, PairsThatCannotBeReadAreAnErrorBeforeAnythingIsComputed) {
+  work_.write("pairs.jsonl", std::string(kPairs) + "{\"good\": \"one\"}\n");
+  const Finished malformed = run();
+  EXPECT_EQ(malformed.exit_code, 2) << malformed.output;
+  EXPECT_THAT(malformed.output, HasSubstr("x.yaml:8:31: "));
+  EXPECT_THAT(malformed.output, HasSubstr("pairs.jsonl:4: has neither \"bad\" nor \"bad_tokens\""));
+  std::filesystem::remove(work_.file("pairs.jsonl"));
+  const Finished missing = run();
+  EXPECT_EQ(missing.exit_code, 2) << missing.output;
+  EXPECT_THAT(missing.output, HasSubstr("pairs.jsonl"));
+  EXPECT_FALSE(std::filesystem::exists(work_.file("a.db")));
+}
+
 }  // namespace
 }  // namespace tenfold

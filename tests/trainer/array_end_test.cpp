@@ -114,12 +114,18 @@ TEST(FitArray, WritesCheckpointsAtTheStepsThatWereAskedFor) {
   spec.checkpoint.every_s = 1e9;
   spec.checkpoint.every_steps = 10;
   const Recorder recorder = run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "a");
-  std::vector<std::int64_t> steps;
-  for (const CheckpointNotice& notice : recorder.checkpoints) steps.push_back(notice.step);
-  EXPECT_EQ(steps, (std::vector<std::int64_t>{10, 20, 30, 33}));
+  const auto steps_of_checkpoints = [](const Recorder& of) {
+    std::vector<std::int64_t> steps;
+    for (const CheckpointNotice& notice : of.checkpoints) steps.push_back(notice.step);
+    return steps;
+  };
+  EXPECT_EQ(steps_of_checkpoints(recorder), (std::vector<std::int64_t>{10, 20, 30, 33}));
   EXPECT_TRUE(recorder.checkpoints.back().last);
   spec.checkpoint.every_steps.reset();
   expect_equal(recorder.members.at(0), run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "b").members.at(0));
+  spec.checkpoint.keep_every_steps = 12;  // what is to be kept is written without being asked for twice
+  EXPECT_EQ(steps_of_checkpoints(run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "c")),
+            (std::vector<std::int64_t>{12, 24, 33}));
 }
 
 TEST(FitArray, TellsTheWholeTimeOfItsMembers) {

@@ -37,6 +37,9 @@ void Recorder::rows(std::uint32_t member, std::span<const PositionLossRow> rows)
 void Recorder::rows(std::uint32_t member, std::span<const GroupStepRow> rows) {
   append(members[member].group_steps, rows);
 }
+void Recorder::rows(std::uint32_t member, std::span<const PairScoreRow> rows) {
+  append(members[member].pair_scores, rows);
+}
 void Recorder::progress(const Progress&) {}
 
 double Recorder::metric(std::size_t member, Phase phase, const std::string& name) const {
@@ -73,6 +76,7 @@ ArrayJob Workspace::job(Stage stage, const std::vector<Case>& cases, const std::
     member.fold = one.fold;
     member.resume = one.resume;
     member.fit = one.fit;
+    member.rate_scale = one.rate_scale;
     job.configurations.push_back(to_json(one.spec).dump());
     job.members.push_back(member);
   }
@@ -95,6 +99,7 @@ void expect_equal(const Recorder::Member& a, const Recorder::Member& b) {
   EXPECT_TRUE(same_bits(a.gates, b.gates));
   EXPECT_TRUE(same_bits(a.position_losses, b.position_losses));
   EXPECT_TRUE(same_bits(a.group_steps, b.group_steps));
+  EXPECT_TRUE(same_bits(a.pair_scores, b.pair_scores));
 }
 
 Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest) {
@@ -106,6 +111,7 @@ Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& r
   both.gates = first.gates;
   both.position_losses = first.position_losses;
   both.group_steps = first.group_steps;
+  both.pair_scores = first.pair_scores;
   append<TrainStepRow>(both.train_steps, rest.train_steps);
   append<TttStepRow>(both.ttt_steps, rest.ttt_steps);
   append<EvaluationRow>(both.evaluations, rest.evaluations);
@@ -113,6 +119,7 @@ Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& r
   append<GateRow>(both.gates, rest.gates);
   append<PositionLossRow>(both.position_losses, rest.position_losses);
   append<GroupStepRow>(both.group_steps, rest.group_steps);
+  append<PairScoreRow>(both.pair_scores, rest.pair_scores);
   return both;
 }
 

@@ -23,6 +23,7 @@ class Recorder final : public Reporter {
     std::vector<GateRow> gates;
     std::vector<PositionLossRow> position_losses;
     std::vector<GroupStepRow> group_steps;
+    std::vector<PairScoreRow> pair_scores;
     MemberOutcome outcome;
   };
   void rows(std::uint32_t member, std::span<const TrainStepRow> rows) override;
@@ -32,6 +33,7 @@ class Recorder final : public Reporter {
   void rows(std::uint32_t member, std::span<const GateRow> rows) override;
   void rows(std::uint32_t member, std::span<const PositionLossRow> rows) override;
   void rows(std::uint32_t member, std::span<const GroupStepRow> rows) override;
+  void rows(std::uint32_t member, std::span<const PairScoreRow> rows) override;
   void checkpoint(const CheckpointNotice& notice) override { checkpoints.push_back(notice); }
   void outcome(const MemberOutcome& outcome) override {
     members[static_cast<std::size_t>(outcome.member)].outcome = outcome;
@@ -52,6 +54,7 @@ struct Case {
   int repeat = 0;
   int fold = 0;
   std::optional<CheckpointRef> resume, fit;
+  double rate_scale = 1;
 };
 
 // A folder for caches and checkpoints that goes with the object.

@@ -97,16 +97,23 @@ TEST_F(Checkpoint, TellsAFolderThatCannotBe) {
 }
 
 TEST(CheckpointClock, CountsStepsAndSeconds) {
-  CheckpointClock steps(1e9, 10, 0);
+  CheckpointClock steps(CheckpointSpec{1e9, 10, 2, {}}, 0);
   EXPECT_FALSE(steps.due(9));
   EXPECT_EQ(steps.steps_until_due(4), 6);
   EXPECT_TRUE(steps.due(10));
   steps.written(13);
   EXPECT_FALSE(steps.due(20));
   EXPECT_TRUE(steps.due(23));
-  CheckpointClock seconds(1e-9, 0, 5);
+  CheckpointClock seconds(CheckpointSpec{1e-9, {}, 2, {}}, 5);
   EXPECT_FALSE(seconds.due(5));
   EXPECT_TRUE(seconds.due(6));
+  CheckpointClock history(CheckpointSpec{1e9, {}, 2, 4}, 0);
+  EXPECT_FALSE(history.due(3));
+  EXPECT_TRUE(history.due(4));
+  history.written(6);  // a drain in between moves no multiple
+  EXPECT_EQ(history.steps_until_due(6), 2);
+  EXPECT_TRUE(history.due(8));
+  EXPECT_FALSE(history.due(10));
 }
 
 }  // namespace

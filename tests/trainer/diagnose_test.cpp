@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "datasets/dataset.h"
+#include "datasets/token_classes.h"
 #include "experiments/error.h"
 #include "experiments/experiment.h"
 #include "tests/trainer/tensors.h"
@@ -122,6 +123,28 @@ TEST_F(SavedModels, AStreamInPiecesIsMeasuredAsAWhole) {
   EXPECT_EQ(result.model.stream_length, length);
   EXPECT_EQ(result.model.position_loss.size(), static_cast<std::size_t>(length - 1));
   EXPECT_GT(result.model.kl_without_ttt, 0);
+  // Each kind of byte has its part of the loss.
+  const at::Tensor nll = -scores.gather(-1, target).squeeze(-1);
+  const auto classes = token_classes("");
+  double share = 0, loss_share = 0;
+  for (const DiagnosedTokens& tokens : result.model.token_classes) {
+    double sum = 0, count = 0;
+    for (std::int64_t t = 0; t + 1 < length; ++t) {
+      const auto byte = static_cast<unsigned char>(text_[static_cast<std::size_t>(t) + 1]);
+      if (classes.names[classes.of[byte]] != tokens.name) continue;
+      sum += nll[t].item<double>();
+      ++count;
+    }
+    ASSERT_GT(count, 0) << tokens.name;
+    EXPECT_NEAR(tokens.loss, sum / count, 1e-4) << tokens.name;
+    EXPECT_NEAR(tokens.share, count / static_cast<double>(length - 1), 1e-12) << tokens.name;
+    EXPECT_NEAR(tokens.loss_share, sum / nll.sum().item<double>(), 1e-4) << tokens.name;
+    share += tokens.share;
+    loss_share += tokens.loss_share;
+  }
+  EXPECT_GE(result.model.token_classes.size(), 2U);
+  EXPECT_NEAR(share, 1, 1e-12);
+  EXPECT_NEAR(loss_share, 1, 1e-12);
 }
 
 TEST_F(SavedModels, WithoutALayerIsWithItsGateShut) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "experiments/error.h"
 #include "tests/trainer/array_harness.h"
 #include "tests/trainer/gpu.h"
 
@@ -76,6 +77,27 @@ TEST_P(Gpu, RepeatsItself) {
   gpu.run(space.job(Stage::fit, {{spec(), 0, 0, {}, {}}}, "whole"), whole);
   gpu.run(space.job(Stage::fit, {{spec(), 0, 0, {}, {}}}, "again"), again);
   EXPECT_EQ(whole.members.at(0).train_steps.back().loss, again.members.at(0).train_steps.back().loss);
+}
+
+using GpuMemory = GpuTest;
+
+// One batch's activations take 160 GB.
+TEST_F(GpuMemory, WhereItDoesNotSufficeTheReasonNamesIt) {
+  const Workspace space;
+  Engine gpu("cuda:0", 1);
+  ExperimentSpec large = small_spec();
+  large.model.hidden = {100'000};
+  large.train.batch_size = 400'000;
+  Recorder recorder;
+  try {
+    gpu.run(space.job(Stage::fit, {{large, 0, 0, {}, {}}}, "large"), recorder);
+    ADD_FAILURE() << "it fitted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::device);
+    EXPECT_NE(std::string(error.what()).find("out of memory on "), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("batch size"), std::string::npos) << error.what();
+  }
+  EXPECT_TRUE(recorder.members.empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Gpu, ::testing::Values("layer", "batch", "none", "sgd", "cnn"));

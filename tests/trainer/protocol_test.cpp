@@ -199,6 +199,10 @@ TEST(RowBlocks, DisagreeingSizesAndValuesAreErrors) {
                              "position -7");
   const std::vector<GroupStepRow> group = {{1, 1, 1, 4, 0}};
   expect_communication_error([&] { decode_rows(encode_rows<GroupStepRow>(RowKind::group_step, 0, group)); }, "group 4");
+  std::vector<PairScoreRow> pairs = {{1, 0.5, 0, 1, 1, 0, 0, 2, Phase::before, "verbs"}};
+  EXPECT_STREQ(decode_rows(encode_rows<PairScoreRow>(RowKind::pair_score, 3, pairs)).pair_scores.at(0).task, "verbs");
+  std::fill(std::begin(pairs[0].task), std::end(pairs[0].task), 'x');
+  expect_communication_error([&] { decode_rows(encode_rows<PairScoreRow>(RowKind::pair_score, 0, pairs)); }, "endless");
 }
 
 ArrayJob sample_job() {
@@ -340,6 +344,7 @@ DiagnoseResult sample_result() {
   result.model.nll = 2.25;
   result.model.position_loss = {3, 2, 1};
   result.model.codebook_shares = {0.75, 0.25};
+  result.model.token_classes = {{"letter", 0.75, 0.5, 1.5}, {"digit", 0.25, 0.5, 4.5}};
   result.model.missing = {"layers.31.ttt.alpha"};
   return result;
 }
@@ -368,6 +373,7 @@ TEST(Diagnosis, JobsAndResultsComeBackAsSent) {
   EXPECT_EQ(back.layers[0].mini_batch_size, 16);
   EXPECT_EQ(back.model.position_loss, result.model.position_loss);
   EXPECT_EQ(back.model.codebook_shares, result.model.codebook_shares);
+  EXPECT_EQ(back.model.token_classes, result.model.token_classes);
   EXPECT_EQ(back.model.missing, result.model.missing);
   EXPECT_EQ(encode(back), encode(result));
 }

@@ -1,0 +1,190 @@
+// A loss that becomes infinite or NaN, in training and while adapting, under each policy of the experiment: what
+// becomes of the trial, and that no other trial's numbers change by a bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <sstream>
+#include <thread>
+
+#include "tests/faults/oracle.h"
+
+namespace tenfold {
+namespace {
+
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+// Plain gradient descent through layers without norms: with a rate of 3000 it doubles in the air after a few updates.
+// The smaller rate beside it learns. Checkpoints come at steps alone, so that what is gone back to is the same each
+// time.
+constexpr const char* kExperiment = R"(name: wild
+dataset: {kind: synthetic, samples: 160, features: 7, classes: 3, separation: 4, seed: 5}
+folds: {kind: stratified, k: 2}
+model: {kind: mlp, hidden: [12, 12, 12], norm: none}
+train: {steps: 60, batch_size: 16, optimizer: {kind: sgd, lr: 0.05}}
+ttt: {steps: 3, batch_size: 16, lr: 1e-4}
+checkpoint: {every_s: 1000, every_steps: 2}
+metrics: [accuracy, nll]
+)";
+
+class NonFiniteFault : public ::testing::Test {
+ protected:
+  NonFiniteFault() { work_.write("wild.yaml", kExperiment); }
+
+  std::vector<std::string> words(const std::string& db, const std::string& key, const std::string& rates,
+                                 const std::vector<std::string>& more) const {
+    std::vector<std::string> all{
+        "run",   work_.file("wild.yaml").string(), "--db", db, "--slots", "1", "--device", "cpu",
+        "--set", "sweep." + key + "=" + rates};
+    for (const std::string& setting : more) {
+      all.push_back("--set");
+      all.push_back(setting);
+    }
+    return all;
+  }
+  Finished run(const std::string& db, const std::string& key, const std::string& rates,
+               const std::vector<std::string>& more) const {
+    return work_.tenfold(words(db, key, rates, more));
+  }
+  // All numbers of the trials with this rate.
+  std::string numbers_of(const std::string& db, const std::string& key, const std::string& rate) const {
+    const std::string of =
+        " FROM trial t JOIN configuration_parameter p ON p.configuration = t.configuration AND p.key = '" + key +
+        "' AND p.value = '" + rate + "' ";
+    return work_.query(db, "SELECT t.fold, s.step, s.loss, s.grad_norm, s.lr" + of +
+                               "JOIN train_step s ON s.fit = t.fit ORDER BY 1, 2") +
+           work_.query(db, "SELECT t.fold, s.step, s.total, s.grad_norm, s.lr" + of +
+                               "JOIN ttt_step s ON s.trial = t.id ORDER BY 1, 2") +
+           work_.query(db, "SELECT t.fold, s.phase, s.metric, s.step, s.value" + of +
+                               "JOIN evaluation s ON s.trial = t.id ORDER BY 1, 2, 3, 4");
+  }
+  // The neighbours have the numbers that they have without the wild ones.
+  void expect_neighbours_unchanged(const std::string& db, const std::string& key, const std::string& rate,
+                                   const std::vector<std::string>& more = {}) const {
+    ASSERT_EQ(run("calm.db", key, "[" + rate + "]", more).exit_code, 0);
+    const std::string calm = numbers_of("calm.db", key, rate);
+    EXPECT_GT(lines_of(calm).size(), 20u);
+    EXPECT_EQ(numbers_of(db, key, rate), calm);
+  }
+  void expect_no_null(const std::string& db) const {
+    EXPECT_EQ(work_.query(db,
+                          "SELECT (SELECT count(*) FROM train_step WHERE loss IS NULL OR grad_norm IS NULL) + "
+                          "(SELECT count(*) FROM ttt_step WHERE total IS NULL OR grad_norm IS NULL) + "
+                          "(SELECT count(*) FROM evaluation WHERE value IS NULL)"),
+              "0\n");
+  }
+  Workspace work_;
+};
+
+constexpr const char* kTraining = "train.optimizer.lr";
+constexpr const char* kAdapting = "ttt.lr";
+
+TEST_F(NonFiniteFault, FailsTheFitAndNobodyElse) {
+  const Finished finished = run("a.db", kTraining, "[0.05, 3000]", {});
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  expect_sound(work_, "a.db");
+  EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1 ORDER BY 1"), "done,2\nfailed,2\n");
+  const auto reasons = lines_of(work_.query("a.db", "SELECT reason FROM fit WHERE status = 'failed'"));
+  ASSERT_EQ(reasons.size(), 2u);
+  EXPECT_THAT(reasons, Each(AllOf(HasSubstr("the training"), HasSubstr("at update"))));
+  // It would come back: nothing is gained by trying again.
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE fit IS NOT NULL"), "4\n");
+  expect_neighbours_unchanged("a.db", kTraining, "0.05");
+}
+
+TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteInTraining) {
+  const Finished finished = run("a.db", kTraining, "[0.05, 3000]", {"on_nonfinite=stop"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  expect_sound(work_, "a.db");
+  expect_no_null("a.db");
+  EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1"), "done,4\n");
+  const auto reasons =
+      lines_of(work_.query("a.db", "SELECT reason FROM attempt WHERE fit IS NOT NULL AND reason <> ''"));
+  ASSERT_EQ(reasons.size(), 2u);
+  EXPECT_THAT(reasons, Each(AllOf(HasSubstr("at update"), HasSubstr("kept is the model after update"))));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'stopped_nonfinite'"), "2\n");
+  expect_neighbours_unchanged("a.db", kTraining, "0.05");
+}
+
+TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteWhileAdapting) {
+  const Finished finished = run("a.db", kAdapting, "[1e-4, 1e38]", {"on_nonfinite=stop"});
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  expect_sound(work_, "a.db");
+  expect_no_null("a.db");
+  const auto reasons =
+      lines_of(work_.query("a.db", "SELECT reason FROM attempt WHERE trial IS NOT NULL AND reason <> ''"));
+  ASSERT_EQ(reasons.size(), 2u);
+  EXPECT_THAT(reasons, Each(HasSubstr("is kept as it was before that pass")));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'stopped_nonfinite' AND trial IS NOT NULL"),
+            "2\n");
+  expect_neighbours_unchanged("a.db", kAdapting, "0.0001");
+}
+
+TEST_F(NonFiniteFault, ALowerRateIsTriedWhileAdapting) {
+  const std::vector<std::string> policy{"on_nonfinite.policy=lower_rate", "on_nonfinite.factor=1e-21"};
+  const Finished finished = run("a.db", kAdapting, "[1e-4, 1e38]", policy);
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  expect_sound(work_, "a.db");
+  expect_no_null("a.db");
+  EXPECT_EQ(work_.query("a.db", "SELECT rate_lowered, count(*) FROM trial GROUP BY 1 ORDER BY 1"), "0,2\n2,2\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM trial WHERE rate_scale BETWEEN 0.9e-42 AND 1.1e-42"), "2\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'rate_lowered'"), "4\n");
+  expect_neighbours_unchanged("a.db", kAdapting, "0.0001");
+}
+
+TEST_F(NonFiniteFault, LoweredInVainItFailsAndSaysSo) {
+  const Finished finished = run("a.db", kTraining, "[0.05, 1e30]",
+                                {"on_nonfinite.policy=lower_rate", "on_nonfinite.factor=0.5", "on_nonfinite.times=2"});
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  expect_sound(work_, "a.db");
+  const auto reasons = lines_of(work_.query("a.db", "SELECT reason FROM fit WHERE status = 'failed'"));
+  ASSERT_EQ(reasons.size(), 2u);
+  EXPECT_THAT(reasons, Each(HasSubstr("lowered 2 times, to 0.25 of what the experiment gives, in vain")));
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE fit IS NOT NULL"), "8\n");
+}
+
+// The number of times it was lowered is in the store: everything is killed once the first lowering is committed.
+TEST_F(NonFiniteFault, ALoweredRateSurvivesAKillOfEverything) {
+  const std::vector<std::string> policy{"on_nonfinite.policy=lower_rate", "on_nonfinite.factor=0.05",
+                                        "on_nonfinite.times=5", "train.steps=1500"};
+  const Finished calm = run("whole.db", kTraining, "[0.05, 3000]", policy);
+  ASSERT_EQ(calm.exit_code, 0) << calm.output;
+  expect_no_null("whole.db");
+  EXPECT_EQ(work_.query("whole.db", "SELECT count(*) FROM fit WHERE rate_lowered > 0"), "2\n");
+  expect_sound(work_, "whole.db");
+
+  const pid_t pid = work_.start(words("killed.db", kTraining, "[0.05, 3000]", policy));
+  const auto lowered = [&] {
+    if (!std::filesystem::exists(work_.file("killed.db"))) return false;
+    const Finished asked = work_.tenfold({"query", "--db", "killed.db", "--format", "csv",
+                                          "SELECT 'seen-it' FROM event WHERE kind = 'rate_lowered' LIMIT 1"});
+    return asked.exit_code == 0 && asked.output.find("seen-it") != std::string::npos;
+  };
+  const auto until = std::chrono::steady_clock::now() + seconds(60);
+  while (!lowered() && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
+  work_.wait(pid);
+  expect_none_left(work_);
+  expect_sound(work_, "killed.db");
+  const Finished again = run("killed.db", kTraining, "[0.05, 3000]", policy);
+  ASSERT_EQ(again.exit_code, 0) << again.output;
+  EXPECT_EQ(work_.query("killed.db", "SELECT f.fold, f.rate_lowered, f.rate_scale FROM fit f ORDER BY f.id"),
+            work_.query("whole.db", "SELECT f.fold, f.rate_lowered, f.rate_scale FROM fit f ORDER BY f.id"));
+  EXPECT_EQ(results_of(work_, "killed.db"), results_of(work_, "whole.db"));
+  expect_neighbours_unchanged("killed.db", kTraining, "0.05", {"train.steps=1500"});
+}
+
+}  // namespace
+}  // namespace tenfold
