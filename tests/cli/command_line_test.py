@@ -103,6 +103,16 @@ class CommandLine(unittest.TestCase):
             self.assertIn(words, text)
         self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
 
+    def test_plan_tells_how_many_trials_over_several_slots_fit_at_once(self):
+        sizes = ["--set", "sweep={resources.ranks_per_trial: [1, 2, 6]}", "--slots", 5, "--device", "cpu"]
+        plan = json.loads(self.call("plan", SMOKE, "--json", *sizes).stdout)
+        self.assertEqual([(g["ranks"], g["configurations"], g["at_once"]) for g in plan["groups"]],
+                         [(1, 1, 5), (2, 1, 2), (6, 1, 0)])
+        text = self.call("plan", SMOKE, *sizes).stdout
+        self.assertIn("2 slots per trial in 1 configuration: 2 arrays at once", text)
+        self.assertIn("6 slots per trial in 1 configuration: more than there are (5)", text)
+        self.assertNotIn("per trial", self.call("plan", SMOKE, "--device", "cpu").stdout)
+
     def test_plan_follows_set_and_no_share(self):
         plan = json.loads(self.call("plan", SMOKE, "--json", "--set", "folds.k=3", "--set", "ttt.steps=7", "--no-share").stdout)
         self.assertEqual((plan["fits"], plan["trials"]), (12, 12))
