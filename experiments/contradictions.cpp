@@ -154,6 +154,20 @@ void model_contradictions(const ExperimentSpec& spec, const ReportContradiction&
            "model.kind cnn needs images, and dataset.kind " + spec.dataset.kind + " has none; allowed: mlp");
 }
 
+void group_contradictions(const ExperimentSpec& spec, const ReportContradiction& report) {
+  const int ranks = spec.resources.ranks_per_trial;
+  if (ranks <= 1) return;
+  if (spec.model.kind == "ttt_rnn" && spec.model.ttt.inner == "per_batch")
+    report("resources.ranks_per_trial",
+           "resources.ranks_per_trial is " + std::to_string(ranks) +
+               ", but model.ttt.inner per_batch has one inner loop over all samples of a batch, which cannot be shared "
+               "out; give model.ttt.inner per_sequence, or ranks_per_trial 1");
+  if (ranks > spec.train.batch_size)
+    report("resources.ranks_per_trial", "resources.ranks_per_trial is " + std::to_string(ranks) +
+                                            ", more than train.batch_size (" + std::to_string(spec.train.batch_size) +
+                                            "): some would have nothing to compute");
+}
+
 void adaptation_contradictions(const ExperimentSpec& spec, const ReportContradiction& report) {
   const TttSpec& ttt = spec.ttt;
   // Language models always have norms, recurrent ones but in the decoder of a ttt_rnn.
@@ -204,6 +218,7 @@ void report_contradictions(const ExperimentSpec& spec, const ReportContradiction
   model_contradictions(spec, report);
   training_contradictions(spec, report);
   adaptation_contradictions(spec, report);
+  group_contradictions(spec, report);
 }
 
 }  // namespace tenfold

@@ -8,13 +8,16 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 
 #include "experiments/error.h"
 #include "trainer/adapt_batches.h"
 #include "trainer/adapt_checkpoint.h"
 #include "trainer/adapt_evaluation.h"
 #include "trainer/adapt_members.h"
+#include "trainer/agreement.h"
 #include "trainer/checkpoint.h"
+#include "trainer/gradient_buckets.h"
 #include "trainer/lane_states.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
@@ -39,6 +42,8 @@ class AdaptArray {
   void compute_statistics_only(const Batch& batch, const ForwardMode& mode);
   void store_predictions(const at::Tensor& logits, const at::Tensor& weights);
   void fill_tables(std::int64_t pass);
+  at::Tensor of_all_ranks(const at::Tensor& rows) const;
+  void compute_pass(std::int64_t pass);
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
                        const std::int64_t* predicted) const;
@@ -61,9 +66,11 @@ class AdaptArray {
   std::vector<std::size_t> adapted_;  // indices of parameters
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<StackedOptimizer> optimizer_;
+  std::optional<GradientBuckets> buckets_;  // in a group
+  SumOverRanks over_ranks_;                 // in a group
   AdaptBatches batches_;
   std::int64_t updates_;  // of a pass, the most of any lane
-  std::int64_t rows_;     // of logits of a batch, the most
+  std::int64_t rows_;     // of logits of this rank's part of a batch, the most
   StepTables tables_;
   DropoutMasks masks_;
   StepCounter counter_;
@@ -92,8 +99,9 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
           make_model(members_.front().base.spec.model, model_data(dataset_), members_.front().base.spec.deterministic)),
       batches_(members_, lanes_, samples_),
       updates_(batches_.updates()),
-      rows_(ttt().batch_size.value() * (dataset_.label_kind() == LabelKind::sample ? 1 : batches_.longest())),
-      tables_(compute_, updates_, lane_count(), ttt().batch_size.value()),
+      rows_(context.share().part(ttt().batch_size.value()) *
+            (dataset_.label_kind() == LabelKind::sample ? 1 : batches_.longest())),
+      tables_(compute_, updates_, lane_count(), ttt().batch_size.value(), context.share()),
       masks_(compute_, dropout_tables(bases_of(members_), lane_member_, Purpose::ttt_dropout, compute_.device())),
       counter_(compute_.make_counter()),
       train_mode_(ttt().mode.value() == "train"),
@@ -109,6 +117,8 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
   std::vector<TttSpec> specs;
   for (const std::int32_t index : lane_member_) specs.push_back(members_[static_cast<std::size_t>(index)].ttt());
   objective_ = make_objective(ttt().method, specs, compute_.device());
+  if (context_.group != nullptr)
+    over_ranks_ = [group = context_.group](const at::Tensor& part) { return summed(*group, part); };
   select_adapted();
   if (objective_) {
     std::vector<UpdateRule> rules;
@@ -116,6 +126,7 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
     for (const TttSpec& spec : specs) rules.push_back(update_rule(spec));
     for (const std::size_t i : adapted_) parameters.push_back(state_.parameters[i]);
     optimizer_ = std::make_unique<StackedOptimizer>(compute_, ttt().optimizer.kind.value() != "sgd", rules, parameters);
+    if (context_.group != nullptr && !parameters.empty()) buckets_.emplace(*context_.group, parameters, 0);
   }
   const auto options = at::TensorOptions(at::kFloat).device(compute_.device());
   metrics_ = at::zeros({updates_, lane_count(), kPassColumns}, options);
@@ -149,14 +160,15 @@ void AdaptArray::compute_update(std::int64_t length) {
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
   const Batch batch = gather_batch(samples_, indices, weights, length);
   const ForwardMode mode{train_mode_ ? &masks_ : nullptr,          &counter_, batch_statistics_, weights,
-                         compute_.row(tables_.momentum, counter_), nullptr,   base_lr_};
+                         compute_.row(tables_.momentum, counter_), nullptr,   base_lr_,          context_.group};
   if (!objective_) return compute_statistics_only(batch, mode);
 
   const at::Tensor logits = model_->forward(state_, batch, mode);
   const at::Tensor row_weight = row_weights(dataset_.label_kind(), batch, weights);
-  const BatchObjective objective = objective_->evaluate(logits.detach(), row_weight);
+  const BatchObjective objective = objective_->evaluate(logits.detach(), row_weight, over_ranks_);
   const std::vector<at::Tensor> gradients =
-      torch::autograd::grad({logits}, chosen(state_.parameters, adapted_), {objective.logit_gradient});
+      buckets_ ? buckets_->sum(logits, objective.logit_gradient)
+               : torch::autograd::grad({logits}, chosen(state_.parameters, adapted_), {objective.logit_gradient});
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_->update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
@@ -172,7 +184,7 @@ void AdaptArray::compute_statistics_only(const Batch& batch, const ForwardMode& 
   at::NoGradGuard no_grad;
   const at::Tensor logits = model_->forward(state_, batch, mode);
   const at::Tensor row_weight = row_weights(dataset_.label_kind(), batch, mode.sample_weight);
-  const EntropyTerms terms = entropy_terms(logits, row_weight, 1e-8);
+  const EntropyTerms terms = entropy_terms(logits, row_weight, 1e-8, over_ranks_);
   const at::Tensor diversity = 1 - terms.mean_entropy / std::log(static_cast<double>(classes_));
   const at::Tensor zero = at::zeros_like(diversity);
   compute_.store(metrics_, counter_, at::stack({terms.entropy, terms.entropy, diversity, zero, zero}, -1));
@@ -219,9 +231,10 @@ TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const fl
     if (lane_member_[static_cast<std::size_t>(i)] != index) continue;
     for (std::int64_t t = 0; t < updates_; ++t) {
       const std::int64_t place = t * lanes + i;
-      const std::span<const std::int64_t> classes(predicted + place * rows_, static_cast<std::size_t>(rows_));
+      const std::int64_t rows = rows_ * context_.share().size;
+      const std::span<const std::int64_t> classes(predicted + place * rows, static_cast<std::size_t>(rows));
       if (tables_.count(t, i) > 0)
-        batches.push_back({rows_ - std::count(classes.begin(), classes.end(), -1), metrics + place * kPassColumns,
+        batches.push_back({rows - std::count(classes.begin(), classes.end(), -1), metrics + place * kPassColumns,
                            probabilities + place * classes_, classes});
     }
   }
@@ -233,8 +246,18 @@ TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const fl
   return row;
 }
 
+// (updates, lanes, rows of a rank, ...) of every rank, as one.
+at::Tensor AdaptArray::of_all_ranks(const at::Tensor& rows) const {
+  if (context_.group == nullptr) return rows;
+  const WatchedWork watched(context_.group);
+  const at::Tensor all = gathered(*context_.group, rows, 2);
+  compute_.synchronise();
+  return all;
+}
+
 void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
-  const at::Tensor metrics = metrics_.cpu(), probabilities = probabilities_.cpu(), predicted = predicted_.cpu();
+  const at::Tensor metrics = metrics_.cpu(), probabilities = probabilities_.cpu();
+  const at::Tensor predicted = of_all_ranks(predicted_).cpu();
   Progress progress;
   progress.step = pass;
   double reporting = 0;
@@ -266,7 +289,9 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
 }
 
 void AdaptArray::checkpoint(std::int64_t pass) {
-  context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
+  if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
+  if (context_.leads())
+    context_.reporter.checkpoint(write_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
   clock_.written(pass);
 }
 
@@ -289,6 +314,16 @@ bool AdaptArray::all_at_rest(std::int64_t pass) const {
   return std::all_of(members_.begin(), members_.end(), [&](const AdaptMember& m) { return m.at_rest(pass); });
 }
 
+void AdaptArray::compute_pass(std::int64_t pass) {
+  const WatchedWork watched(context_.group);
+  compute_.set_counter(counter_, 0);
+  for (std::int64_t t = 0; t < updates_; ++t) {
+    replay_.at(batches_.padded_length(pass, t))();
+    if (context_.group != nullptr) context_.group->progressed();
+  }
+  compute_.synchronise();
+}
+
 void AdaptArray::run() {
   const auto everyone = [](const AdaptMember&) { return true; };
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
@@ -297,17 +332,20 @@ void AdaptArray::run() {
   finish_members(pass - 1);
   tables_.clear();
   tables_.upload(masks_.tables());
-  if (!all_at_rest(pass))
-    for (const std::int64_t length : batches_.padded_lengths())
+  if (!all_at_rest(pass)) {
+    const WatchedWork watched(context_.group);
+    for (const std::int64_t length : batches_.padded_lengths()) {
       replay_[length] = compute_.repeatable([this, length] { compute_update(length); }, counter_);
+      if (context_.group != nullptr) context_.group->progressed();
+    }
+  }
   const std::int64_t eval_every = ttt().eval_every_steps.value_or(0);
   for (; !all_at_rest(pass); ++pass) {
     const auto pass_start = std::chrono::steady_clock::now();
     fill_tables(pass);
-    compute_.set_counter(counter_, 0);
-    for (std::int64_t t = 0; t < updates_; ++t) replay_.at(batches_.padded_length(pass, t))();
-    compute_.synchronise();
-    if (pass == 0 && logits_.defined()) evaluation_.report_online(logits_, tables_, batches_);
+    compute_pass(pass);
+    if (pass == 0 && logits_.defined())
+      evaluation_.report_online(of_all_ranks(logits_), of_all_ranks(tables_.indices), tables_, batches_);
     report_pass(pass, seconds_since(pass_start));
     finish_members(pass);
     if (all_at_rest(pass + 1)) return;
@@ -315,8 +353,9 @@ void AdaptArray::run() {
       evaluation_.evaluate(state_, Phase::after, pass, [](const AdaptMember& member) { return !member.over; });
       finish_members(pass);  // predictions that are not finite
     }
-    const bool drain = context_.reporter.drain_requested();
-    if (drain || clock_.due(pass)) checkpoint(pass);
+    const LeadersWish wish = leaders_wish(context_, clock_.due(pass));
+    const bool drain = wish.drain;
+    if (drain || wish.checkpoint) checkpoint(pass);
     if (!drain) continue;
     share_remaining_time(members_, start_);
     for (std::size_t k = 0; k < members_.size(); ++k)

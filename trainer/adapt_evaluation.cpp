@@ -24,11 +24,13 @@ AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states
   const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
     return gather_batch(data_.samples, indices, weight, length);
   };
-  const EvaluationPlan plan =  // a lane is one batch
+  EvaluationPlan plan =  // a lane is one batch
       evaluation_plan(
           model_, data_.samples, members_.front().base.fold->dataset->length_bounds, spec.train.batch_size,
           by_batch ? std::min<std::int64_t>(kEvaluationBatch, spec.ttt.batch_size.value()) : kEvaluationBatch);
   Measured measured{{}, InnerLosses(members_, by_batch, pass, model_, context_.compute.device())};
+  // What the inner loops are recorded of is not summed over ranks: each then evaluates everything.
+  plan.group = measured.inner.recorder() == nullptr ? context_.group : nullptr;
   ForwardMode mode;
   mode.base_lr = by_batch || !base_lr_.defined() ? base_lr_ : first_lanes(base_lr_, members_.size());
   mode.inner_losses = measured.inner.recorder();
@@ -95,8 +97,10 @@ void AdaptEvaluation::report(const Measured& measured, const Lists& rows, Phase 
   }
 }
 
-void AdaptEvaluation::report_online(const at::Tensor& device_logits, const StepTables& tables, AdaptBatches& batches) {
-  const at::Tensor logits = device_logits.cpu(), indices = tables.indices.cpu();
+void AdaptEvaluation::report_online(const at::Tensor& device_logits, const at::Tensor& device_indices,
+                                    const StepTables& tables, AdaptBatches& batches) {
+  const at::Tensor logits = device_logits.cpu(), indices = device_indices.cpu();
+  const std::int64_t ranks = context_.share().size;
   const std::int64_t lanes = indices.size(1), batch = indices.size(2), rows = logits.size(2);
   const std::int64_t classes = logits.size(3);
   const bool by_step = data_.dataset.label_kind() == LabelKind::step;
@@ -108,11 +112,14 @@ void AdaptEvaluation::report_online(const at::Tensor& device_logits, const StepT
       if (lanes_[static_cast<std::size_t>(i)].member != static_cast<std::int32_t>(k)) continue;
       for (std::int64_t t = 0; t < batches.updates(); ++t) {
         const std::int64_t length = by_step ? batches.padded_length(0, t) : 1;
-        for (std::int64_t b = 0; b < tables.count(t, i); ++b) {
+        for (std::int64_t place = 0; place < batch; ++place) {
+          const std::int64_t part = batch / ranks, rank = place / part, b = place % part;
+          if (b >= tables.count_of_rank(t, i, rank)) continue;
           const std::int64_t sample =
-              indices.const_data_ptr<std::int64_t>()[(t * lanes + i) * batch + b] - member.all_rows.front();
+              indices.const_data_ptr<std::int64_t>()[(t * lanes + i) * batch + place] - member.all_rows.front();
           const std::span<const std::int64_t> given = member.base.fold->labels_at(sample);
-          const float* row = logits.const_data_ptr<float>() + ((t * lanes + i) * rows + b * length) * classes;
+          const float* row =
+              logits.const_data_ptr<float>() + ((t * lanes + i) * rows + rank * (rows / ranks) + b * length) * classes;
           predictions.logits.insert(predictions.logits.end(), row,
                                     row + static_cast<std::int64_t>(given.size()) * classes);
           labels.insert(labels.end(), given.begin(), given.end());

@@ -34,8 +34,10 @@ class AdaptEvaluation {
   void evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due);
 
   // What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
-  // logits (updates, lanes, R, classes), indices (updates, lanes, B), both of that pass.
-  void report_online(const at::Tensor& logits, const StepTables& tables, AdaptBatches& batches);
+  // logits (updates, lanes, R, classes), indices (updates, lanes, B), both of that pass; in a group each rank's part of
+  // a batch behind the others'.
+  void report_online(const at::Tensor& logits, const at::Tensor& indices, const StepTables& tables,
+                     AdaptBatches& batches);
 
  private:
   using Lists = std::vector<std::vector<std::int64_t>>;

@@ -8,12 +8,17 @@
 
 namespace tenfold {
 
-StepTables::StepTables(const Compute& compute, std::int64_t steps, std::int64_t members, std::int64_t batch) {
+StepTables::StepTables(const Compute& compute, std::int64_t steps, std::int64_t members, std::int64_t batch,
+                       BatchShare share)
+    : share_(share) {
+  batch = share.part(batch);
   host_indices_ = at::zeros({steps, members, batch}, at::kLong);
   host_weights_ = at::zeros({steps, members, batch}, at::kFloat);
   host_lr_ = at::zeros({steps, members}, at::kFloat);
   host_active_ = at::zeros({steps, members}, at::kFloat);
   host_momentum_ = at::zeros({steps, members}, at::kFloat);
+  host_labels_ = at::zeros({steps, members}, at::kFloat);
+  host_counts_ = at::zeros({steps, members}, at::kLong);
   host_epoch_ = at::zeros({steps, members}, at::kLong);
   host_position_ = at::zeros({steps, members}, at::kLong);
   // On a CPU `to` gives the host's tensor itself: nothing is copied.
@@ -23,6 +28,7 @@ StepTables::StepTables(const Compute& compute, std::int64_t steps, std::int64_t 
   lr = host_lr_.to(device);
   active = host_active_.to(device);
   momentum = host_momentum_.to(device);
+  labels = host_labels_.to(device);
   device_epoch_ = host_epoch_.to(device);
   device_position_ = host_position_.to(device);
 }
@@ -33,20 +39,26 @@ void StepTables::clear() {
   host_lr_.zero_();
   host_active_.zero_();
   host_momentum_.zero_();
+  host_labels_.zero_();
+  host_counts_.zero_();
   host_epoch_.zero_();
   host_position_.zero_();
 }
 
-void StepTables::set(std::int64_t t, std::int64_t k, std::span<const std::int64_t> rows, double rate,
-                     std::int64_t epoch, std::int64_t position, double buffer_momentum) {
+void StepTables::set(std::int64_t t, std::int64_t k, std::span<const std::int64_t> whole, double rate,
+                     std::int64_t epoch, std::int64_t position, double buffer_momentum, std::int64_t label_count) {
   const std::int64_t place = t * host_lr_.size(1) + k, batch = host_indices_.size(2);
+  const auto first = std::min(whole.size(), static_cast<std::size_t>(share_.rank * batch));
+  const auto rows = whole.subspan(first, std::min(whole.size() - first, static_cast<std::size_t>(batch)));
   std::copy(rows.begin(), rows.end(), host_indices_.mutable_data_ptr<std::int64_t>() + place * batch);
   std::fill_n(host_weights_.mutable_data_ptr<float>() + place * batch, rows.size(), 1.0f);
   host_lr_.mutable_data_ptr<float>()[place] = static_cast<float>(rate);
-  host_active_.mutable_data_ptr<float>()[place] = rows.empty() ? 0.0f : 1.0f;
+  host_active_.mutable_data_ptr<float>()[place] = whole.empty() ? 0.0f : 1.0f;
   host_momentum_.mutable_data_ptr<float>()[place] = static_cast<float>(buffer_momentum);
   host_epoch_.mutable_data_ptr<std::int64_t>()[place] = epoch;
-  host_position_.mutable_data_ptr<std::int64_t>()[place] = position;
+  host_position_.mutable_data_ptr<std::int64_t>()[place] = position + share_.rank * batch;
+  host_labels_.mutable_data_ptr<float>()[place] = static_cast<float>(label_count);
+  host_counts_.mutable_data_ptr<std::int64_t>()[place] = static_cast<std::int64_t>(whole.size());
 }
 
 void StepTables::upload(DropoutTables& dropout) {
@@ -58,6 +70,7 @@ void StepTables::upload(DropoutTables& dropout) {
   copy(lr, host_lr_);
   copy(active, host_active_);
   copy(momentum, host_momentum_);
+  copy(labels, host_labels_);
   copy(device_epoch_, host_epoch_);
   copy(device_position_, host_position_);
   dropout.epoch = device_epoch_;
@@ -65,9 +78,17 @@ void StepTables::upload(DropoutTables& dropout) {
 }
 
 std::int64_t StepTables::count(std::int64_t t, std::int64_t k) const {
-  const std::int64_t batch = host_weights_.size(2);
-  const float* weight = host_weights_.const_data_ptr<float>() + (t * host_lr_.size(1) + k) * batch;
-  return std::count(weight, weight + batch, 1.0f);
+  return host_counts_.const_data_ptr<std::int64_t>()[t * host_lr_.size(1) + k];
+}
+
+std::int64_t StepTables::count_of_rank(std::int64_t t, std::int64_t k, std::int64_t rank) const {
+  const std::int64_t batch = host_indices_.size(2);
+  return std::clamp<std::int64_t>(count(t, k) - rank * batch, 0, batch);
+}
+
+LeadersWish leaders_wish(const ArrayContext& context, bool checkpoint_due) {
+  const std::int64_t wish = context.leaders((context.reporter.drain_requested() ? 1 : 0) + (checkpoint_due ? 2 : 0));
+  return {(wish & 1) != 0, (wish & 2) != 0};
 }
 
 ModelState stack_states(std::span<const ModelState> members, const at::Device& device) {

@@ -29,23 +29,57 @@ struct ArrayContext {
   Compute& compute;
   Reporter& reporter;
   const ArrayJob& job;
+  Collective* group = nullptr;  // null: one trainer computes the array
+
+  bool leads() const { return group == nullptr || group->leads(); }
+  BatchShare share() const { return group != nullptr ? group->share() : BatchShare{}; }
+  std::int64_t leaders(std::int64_t value) const { return group != nullptr ? group->leaders(value) : value; }
 };
 
 // Steps computed between two looks at the host: rows are read back, drains and checkpoints seen.
 inline constexpr std::int64_t kStepBlock = 64;
 
+// Steps of a group on a device, which other ranks must join: they are watched while this lives.
+class WatchedWork {
+ public:
+  explicit WatchedWork(Collective* group) : group_(group) {
+    if (group_ != nullptr) group_->watch(true);
+  }
+  ~WatchedWork() {
+    if (group_ != nullptr) group_->watch(false);
+  }
+  WatchedWork(const WatchedWork&) = delete;
+  WatchedWork& operator=(const WatchedWork&) = delete;
+
+ private:
+  Collective* group_;
+};
+
+// What an array is to do between two blocks of steps. In a group all do as its leader says.
+struct LeadersWish {
+  bool drain, checkpoint;
+};
+LeadersWish leaders_wish(const ArrayContext& context, bool checkpoint_due);
+
+// Seconds that the ranks of a group compute between two decisions of their leader.
+inline constexpr double kGroupBlock_s = 1;
+
 // What changes from step to step, for T steps of K members: made on the host, read by `Compute::row`. Tensors keep
-// their addresses, so that a captured step goes on reading them.
+// their addresses, so that a captured step goes on reading them. In a group the tables hold the rank's part of every
+// batch.
 class StepTables {
  public:
-  StepTables(const Compute& compute, std::int64_t steps, std::int64_t members, std::int64_t batch);
+  StepTables(const Compute& compute, std::int64_t steps, std::int64_t members, std::int64_t batch,
+             BatchShare share = {});
   std::int64_t steps() const { return host_indices_.size(0); }
   void clear();  // every member at rest
-  // `rows` are the real samples of member k's step t, at most `batch` of them; the rest is padding.
+  // `rows` are the real samples of member k's step t, at most `batch` of them, of all ranks; the rest is padding.
+  // `labels`: what the batch's mean loss is over, where a group needs to know.
   void set(std::int64_t t, std::int64_t k, std::span<const std::int64_t> rows, double lr, std::int64_t epoch,
-           std::int64_t position, double momentum);
+           std::int64_t position, double momentum, std::int64_t labels = 0);
   void upload(DropoutTables& dropout);
-  std::int64_t count(std::int64_t t, std::int64_t k) const;  // real samples
+  std::int64_t count(std::int64_t t, std::int64_t k) const;  // real samples, of all ranks
+  std::int64_t count_of_rank(std::int64_t t, std::int64_t k, std::int64_t rank) const;
   double rate(std::int64_t t, std::int64_t k) const {
     return host_lr_.const_data_ptr<float>()[t * host_lr_.size(1) + k];
   }
@@ -55,9 +89,12 @@ class StepTables {
   at::Tensor lr;        // (T, K) float
   at::Tensor active;    // (T, K) float
   at::Tensor momentum;  // (T, K) float: of batch norm's running statistics
+  at::Tensor labels;    // (T, K) float: of the whole batch
 
  private:
-  at::Tensor host_indices_, host_weights_, host_lr_, host_active_, host_momentum_, host_epoch_, host_position_;
+  BatchShare share_;
+  at::Tensor host_indices_, host_weights_, host_lr_, host_active_, host_momentum_, host_labels_, host_epoch_,
+      host_position_, host_counts_;
   at::Tensor device_epoch_, device_position_;
 };
 

@@ -29,7 +29,8 @@ at::Tensor ClassifierModel::normalise(ModelState& state, std::size_t& parameter,
     return x.dim() == 3 ? layers::layer_norm(x, weight, bias) : layers::layer_norm_image(x, weight, bias);
   layers::BatchNormState running{state.buffers[buffer], state.buffers[buffer + 1]};
   buffer += 2;
-  return layers::batch_norm(x, weight, bias, running, mode.sample_weight, mode.batch_statistics, mode.momentum);
+  return layers::batch_norm(x, weight, bias, running, mode.sample_weight, mode.batch_statistics, mode.momentum,
+                            mode.group);
 }
 
 at::Tensor ClassifierModel::forward(ModelState& state, const Batch& input, const ForwardMode& mode) const {

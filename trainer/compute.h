@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "datasets/philox.h"
+#include "trainer/collective.h"
 
 // Where an array is computed. The array code is the same on a CPU and on a GPU; what differs is here: how a step is
 // repeated (called, or captured once as a CUDA graph and replayed), how it finds its row of the step tables (a host
@@ -84,6 +85,10 @@ class Compute {
 
   // Of matrix products from now on: "float32", or "tf32" where the device has it.
   virtual void set_precision(const std::string& precision) const = 0;
+
+  // The ranks that `link` joins, for tensors of this device; all have one of its kind. Throws Error(device) or
+  // Error(communication).
+  virtual std::unique_ptr<Collective> make_collective(std::unique_ptr<GroupLink> link) const = 0;
 
   virtual void synchronise() const = 0;
   virtual std::int64_t peak_memory_bytes() const = 0;

@@ -115,6 +115,9 @@ class CpuCompute final : public Compute {
   }
 
   void set_precision(const std::string&) const override {}
+  std::unique_ptr<Collective> make_collective(std::unique_ptr<GroupLink> link) const override {
+    return make_tcp_collective(std::move(link));
+  }
   void synchronise() const override {}
   std::int64_t peak_memory_bytes() const override {
     rusage usage{};

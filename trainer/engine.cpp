@@ -10,6 +10,7 @@
 #include "experiments/experiment.h"
 #include "trainer/adapt_array.h"
 #include "trainer/fit_array.h"
+#include "trainer/muted_reporter.h"
 
 namespace tenfold {
 namespace {
@@ -35,6 +36,13 @@ std::vector<ArrayMember> prepare_members(const ArrayJob& job, FoldStore& folds) 
   return members;
 }
 
+// The others of the job's group; null where there are none.
+std::unique_ptr<Collective> meet(const ArrayJob& job, const Compute& compute, Meeting* meeting) {
+  if (job.group.size <= 1) return nullptr;
+  if (meeting == nullptr) throw Error(ErrorKind::internal, "a group has nowhere to meet");
+  return compute.make_collective(std::make_unique<GroupLink>(job.group, *meeting));
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -48,15 +56,19 @@ Engine::~Engine() = default;
 std::string Engine::description() const { return impl_->compute->description(); }
 std::int64_t Engine::memory_bytes() const { return impl_->compute->memory_bytes(); }
 
-void Engine::run(const ArrayJob& job, Reporter& reporter) {
+void Engine::run(const ArrayJob& job, Reporter& reporter, Meeting* meeting) {
   try {
-    const ArrayContext context{*impl_->compute, reporter, job};
+    const std::unique_ptr<Collective> group = meet(job, *impl_->compute, meeting);
+    MutedReporter muted(reporter);
+    const bool leads = group == nullptr || group->leads();
+    const ArrayContext context{*impl_->compute, leads ? reporter : static_cast<Reporter&>(muted), job, group.get()};
     std::vector<ArrayMember> members = prepare_members(job, impl_->folds);
     impl_->compute->set_precision(members.front().spec.precision);
     if (job.stage == Stage::fit)
       run_fit_array(context, std::move(members));
     else
       run_adapt_array(context, std::move(members));
+    if (group) group->leave();
   } catch (const c10::OutOfMemoryError& error) {
     throw Error(ErrorKind::device,
                 std::string("out of memory on ") + description() + ": " + error.what_without_backtrace());

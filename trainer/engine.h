@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "trainer/meeting.h"
 #include "trainer/protocol.h"
 #include "trainer/reporter.h"
 
@@ -19,8 +20,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Throws Error, or std::bad_alloc: the array as a whole failed, and the engine goes on with the next.
-  void run(const ArrayJob& job, Reporter& reporter);
+  // Throws Error, or std::bad_alloc: the array as a whole failed, and the engine goes on with the next. `meeting`:
+  // where the trainers of a job's group find each other.
+  void run(const ArrayJob& job, Reporter& reporter, Meeting* meeting = nullptr);
   std::string description() const;    // "cpu", "NVIDIA H200"
   std::int64_t memory_bytes() const;  // of the device: bounds the arrays it is given
 

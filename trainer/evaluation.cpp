@@ -22,6 +22,20 @@ struct Chunk {
   std::int64_t batch_size;
 };
 
+std::vector<std::int64_t> part_of(const std::vector<std::int64_t>& list, BatchShare share) {
+  const std::int64_t count = static_cast<std::int64_t>(list.size()), part = share.part(count);
+  return {list.begin() + std::min(count, share.rank * part), list.begin() + std::min(count, (share.rank + 1) * part)};
+}
+
+// What a rank has not evaluated is 0 in its own.
+template <class Value>
+void add_parts(Collective* group, std::vector<Value>& values) {
+  if (group == nullptr || values.empty()) return;
+  std::vector<double> sums(values.begin(), values.end());
+  group->sum(std::span<double>(sums));
+  std::transform(sums.begin(), sums.end(), values.begin(), [](double sum) { return static_cast<Value>(sum); });
+}
+
 std::vector<Chunk> chunks_of(const Lists& rows, const EvaluationPlan& plan) {
   const std::size_t buckets = std::max<std::size_t>(1, plan.length_bounds.size());
   std::vector<Lists> by_bucket(buckets, Lists(rows.size()));
@@ -31,6 +45,9 @@ std::vector<Chunk> chunks_of(const Lists& rows, const EvaluationPlan& plan) {
           plan.counts.empty() ? 0 : bucket_of(plan.length_bounds, plan.counts[static_cast<std::size_t>(rows[k][i])]);
       by_bucket[bucket][k].push_back(static_cast<std::int64_t>(i));
     }
+  if (plan.group != nullptr)
+    for (Lists& lists : by_bucket)
+      for (auto& list : lists) list = part_of(list, plan.group->share());
   std::vector<Chunk> chunks;
   for (std::size_t b = 0; b < buckets; ++b) {
     const std::int64_t length = plan.length_bounds.empty() ? 1 : plan.length_bounds[b];
@@ -128,6 +145,7 @@ std::vector<std::vector<float>> evaluate_logits(const Model& model, ModelState& 
                             logits[k].begin() + to * classes);
               });
   }
+  for (std::vector<float>& list : logits) add_parts(plan.group, list);
   return logits;
 }
 
@@ -164,6 +182,12 @@ std::vector<TokenScores> evaluate_tokens(const Model& model, ModelState& state, 
                 std::copy_n(hit.const_data_ptr<std::uint8_t>() + at, count, scores[k].hit.begin() + to);
                 std::copy_n(targets.const_data_ptr<std::int64_t>() + at, count, scores[k].target.begin() + to);
               });
+  }
+  for (TokenScores& list : scores) {
+    add_parts(plan.group, list.nll);
+    add_parts(plan.group, list.confidence);
+    add_parts(plan.group, list.hit);
+    add_parts(plan.group, list.target);
   }
   return scores;
 }

@@ -25,6 +25,7 @@ struct EvaluationPlan {
   std::vector<std::int64_t> counts;         // steps of the sample behind an index of the lists; empty if fixed
   std::vector<std::int64_t> length_bounds;  // padded lengths, ascending; empty if fixed
   std::int64_t batch_size = 0;              // 0: chosen by the samples' length
+  Collective* group = nullptr;              // whose ranks each evaluate a part; all get the whole
 };
 inline constexpr std::int64_t kEvaluationBatch = 512;
 // `fixed_batch` for fixed samples; `mixing_batch` for models in which samples of a batch see each other.

@@ -8,15 +8,19 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "experiments/metric.h"
 #include "experiments/plan.h"
+#include "trainer/agreement.h"
 #include "trainer/checkpoint.h"
 #include "trainer/fit_batches.h"
 #include "trainer/fit_checkpoint.h"
 #include "trainer/fit_member.h"
+#include "trainer/fit_report.h"
 #include "trainer/gates.h"
+#include "trainer/gradient_buckets.h"
 #include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/predictions.h"
@@ -27,7 +31,6 @@ namespace tenfold {
 namespace {
 
 constexpr double kBatchNormMomentum = 0.1;  // of the running statistics, as torch.nn.BatchNorm1d
-constexpr int kMetricColumns = 2;           // loss, gradient norm
 
 class FitArray {
  public:
@@ -39,12 +42,12 @@ class FitArray {
   FitMember& member(std::int64_t k) { return members_[static_cast<std::size_t>(k)]; }
   FitState fit_state() { return {*model_, state_, trained_, optimizer_, best_parameters_, best_buffers_, members_}; }
   void resume();
+  void prepare_steps();
   void compute_step(std::int64_t length);
+  std::vector<at::Tensor> gradients(const at::Tensor& logits, layers::LossAndGradient& loss);
   std::int64_t block_length() const;
   void fill_tables(std::int64_t steps);
   std::int64_t replay_block(std::int64_t steps);
-  void report_block(std::int64_t steps, double wall_s);
-  void report_groups(std::int64_t k, std::int64_t rows);
   using Selection = std::function<bool(const FitMember&)>;
   void evaluate(Phase phase, const Selection& due);
   void evaluate_validation();
@@ -71,9 +74,10 @@ class FitArray {
   DropoutMasks masks_;
   StackedOptimizer optimizer_;
   StepCounter counter_;
-  at::Tensor base_lr_;      // (K) of the inner loop, where there is one
-  at::Tensor group_norms_;  // (T, K, 2 groups): of gradients, of changes; undefined where all is one group
-  at::Tensor metrics_;      // (T, K, kMetricColumns)
+  at::Tensor base_lr_;  // (K) of the inner loop, where there is one
+  std::optional<FitReport> report_;
+  std::optional<GradientBuckets> buckets_;                // in a group
+  double step_s_ = 0;                                     // the last block's, a step
   std::map<std::int64_t, std::function<void()>> replay_;  // a step, by padded length
   std::int64_t step_ = 0;                                 // updates done
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -90,7 +94,8 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
       model_(make_model(members.front().spec.model, model_data(*dataset_->host), members.front().spec.deterministic)),
       state_(initial_states(members, model_->layout(), compute_.device())),
       trained_(trained_parameters(model_->layout(), members.front().spec.train)),
-      tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size),
+      tables_(compute_, kStepBlock, static_cast<std::int64_t>(members.size()), members.front().spec.train.batch_size,
+              context.share()),
       masks_(compute_,
              dropout_tables(members, one_lane_each(members.size()), Purpose::train_dropout, compute_.device())),
       optimizer_(compute_, members.front().spec.train.optimizer.kind != "sgd", rules_of(members),
@@ -109,10 +114,11 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
     fit.base = std::move(base);
     members_.push_back(std::move(fit));
   }
-  metrics_ =
-      at::zeros({kStepBlock, this->members(), kMetricColumns}, at::TensorOptions(at::kFloat).device(compute_.device()));
-  if (optimizer_.group_grad_norms().defined())
-    group_norms_ = at::zeros({kStepBlock, this->members(), 2 * kParameterGroups}, metrics_.options());
+  std::set<ParameterGroup> groups;
+  for (const std::size_t i : trained_) groups.insert(model_->layout().parameters[i].group);
+  report_.emplace(context_, members_, tables_, optimizer_, std::vector(groups.begin(), groups.end()));
+  if (context_.group != nullptr && !trained_.empty())
+    buckets_.emplace(*context_.group, chosen(state_.parameters, trained_), this->members());
   if (keeps_best_) {
     for (const at::Tensor& parameter : state_.parameters) best_parameters_.push_back(parameter.detach().clone());
     for (const at::Tensor& buffer : state_.buffers) best_buffers_.push_back(buffer.clone());
@@ -134,29 +140,37 @@ void FitArray::resume() {
 void FitArray::compute_step(std::int64_t length) {
   const at::Tensor indices = compute_.row(tables_.indices, counter_);
   const at::Tensor weights = compute_.row(tables_.weights, counter_);
-  ForwardMode mode{&masks_, &counter_, true, weights, compute_.row(tables_.momentum, counter_), nullptr, base_lr_};
+  ForwardMode mode{&masks_, &counter_, true,          weights, compute_.row(tables_.momentum, counter_),
+                   nullptr, base_lr_,  context_.group};
   const at::Tensor logits = model_->forward(state_, data_.gather(indices, weights, length), mode);
-  const layers::LossAndGradient loss = data_.loss(logits.detach(), indices, weights, length);
-  const std::vector<at::Tensor> gradients =
-      torch::autograd::grad({logits}, chosen(state_.parameters, trained_), {loss.logit_gradient});
+  const at::Tensor labels = buckets_ ? compute_.row(tables_.labels, counter_) : at::Tensor();
+  layers::LossAndGradient loss = data_.loss(logits.detach(), indices, weights, length, labels);
+  const std::vector<at::Tensor> gradients = this->gradients(logits, loss);
   at::NoGradGuard no_grad;
   const at::Tensor norm =
       optimizer_.update(gradients, compute_.row(tables_.lr, counter_), compute_.row(tables_.active, counter_));
-  compute_.store(metrics_, counter_, at::stack({loss.loss, norm}, -1));
-  if (group_norms_.defined())
-    compute_.store(group_norms_, counter_,
-                   at::cat({optimizer_.group_grad_norms(), optimizer_.group_update_norms()}, -1));
+  report_->store(counter_, loss.loss, norm);
 }
 
-// Steps until the next one that the host must look at.
+// Of the trained parameters; in a group, like the loss, of the whole batch.
+std::vector<at::Tensor> FitArray::gradients(const at::Tensor& logits, layers::LossAndGradient& loss) {
+  if (!buckets_) return torch::autograd::grad({logits}, chosen(state_.parameters, trained_), {loss.logit_gradient});
+  std::vector<at::Tensor> gradients = buckets_->sum(logits, loss.logit_gradient, loss.loss);
+  loss.loss = buckets_->summed_extra();
+  return gradients;
+}
+
+// Steps until the next one that the host must look at. A group asks its leader for no more than about a second.
 std::int64_t FitArray::block_length() const {
   std::int64_t length = std::min(kStepBlock, clock_.steps_until_due(step_));
+  if (context_.group != nullptr)
+    length = std::clamp<std::int64_t>(step_s_ > 0 ? static_cast<std::int64_t>(kGroupBlock_s / step_s_) : 1, 1, length);
   for (const FitMember& fit : members_) {
     if (fit.at_rest(step_)) continue;
     length = std::min(length, fit.total_updates - step_);
     if (!fit.base.fold->split.validation.empty()) length = std::min(length, fit.eval_every - step_ % fit.eval_every);
   }
-  return length;
+  return context_.leaders(length);
 }
 
 void FitArray::fill_tables(std::int64_t steps) {
@@ -170,7 +184,7 @@ void FitArray::fill_tables(std::int64_t steps) {
       const double lr = scheduled_lr(train.schedule, train.optimizer.lr, step_ + t, fit.total_updates);
       tables_.set(t, k, taken.samples,
                   train.schedule.kind == "plateau" ? fit.progression.plateau.lr(train.schedule, lr) : lr, epoch,
-                  taken.position, kBatchNormMomentum);
+                  taken.position, kBatchNormMomentum, buckets_ ? data_.labels_in(taken.samples) : 0);
     }
   }
   tables_.upload(masks_.tables());
@@ -180,74 +194,20 @@ void FitArray::fill_tables(std::int64_t steps) {
 std::int64_t FitArray::replay_block(std::int64_t steps) {
   compute_.set_counter(counter_, 0);
   const bool looks_every_step = compute_.device().is_cpu();
+  const WatchedWork watched(context_.group);
   for (std::int64_t t = 0; t < steps; ++t) {
     if (looks_every_step) {
-      if (context_.reporter.drain_requested()) return t;
+      if (context_.group == nullptr && context_.reporter.drain_requested()) return t;
       progress_.step = step_ + t;
       context_.reporter.progress(progress_);
     }
     // Folds of sequences advance in step: the length is that of any member.
     const std::int64_t epoch_updates = members_.front().epoch_updates;
     replay_.at(batches_.padded_length((step_ + t) / epoch_updates, (step_ + t) % epoch_updates))();
+    if (context_.group != nullptr) context_.group->progressed();
   }
   compute_.synchronise();
   return steps;
-}
-
-void FitArray::report_block(std::int64_t steps, double wall_s) {
-  const at::Tensor host = metrics_.narrow(0, 0, steps).cpu();
-  const float* values = host.const_data_ptr<float>();
-  std::int64_t updates = 0, reporting = 0;
-  double losses = 0;
-  for (std::int64_t k = 0; k < members(); ++k) {
-    FitMember& fit = member(k);
-    std::vector<TrainStepRow> rows;
-    for (std::int64_t t = 0; t < steps && !fit.at_rest(step_ + t); ++t) {
-      const float* value = values + (t * members() + k) * kMetricColumns;
-      TrainStepRow row{};
-      row.step = step_ + t + 1;
-      row.epoch = (step_ + t) / fit.epoch_updates;
-      row.loss = value[0];
-      row.lr = tables_.rate(t, k);
-      row.grad_norm = value[1];
-      row.wall_s = wall_s / static_cast<double>(steps * members());
-      fit.wall_s += row.wall_s;
-      rows.push_back(row);
-      const bool finite_loss = std::isfinite(row.loss);
-      if (finite_loss && std::isfinite(row.grad_norm)) continue;
-      const double culprit = finite_loss ? row.grad_norm : row.loss;
-      fit.failure = std::string("the training ") + (finite_loss ? "gradient" : "loss") + " became " +
-                    (std::isnan(culprit) ? "NaN" : "infinite") + " at update " + std::to_string(row.step);
-      fit.failed_at = row.step;
-    }
-    if (rows.empty()) continue;
-    updates += static_cast<std::int64_t>(rows.size());
-    losses += rows.back().loss;
-    reporting += 1;
-    context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const TrainStepRow>(rows));
-    report_groups(k, static_cast<std::int64_t>(rows.size()));
-  }
-  progress_.step = step_ + steps;
-  progress_.total = losses / static_cast<double>(reporting);
-  progress_.updates_per_s = wall_s > 0 ? static_cast<double>(updates) / wall_s : 0;
-  context_.reporter.progress(progress_);
-}
-
-// Of the first `count` steps of a block: norms by group, where a model has several.
-void FitArray::report_groups(std::int64_t k, std::int64_t count) {
-  if (!group_norms_.defined()) return;
-  const at::Tensor host = group_norms_.narrow(0, 0, count).cpu();
-  std::set<ParameterGroup> groups;
-  for (const std::size_t i : trained_) groups.insert(model_->layout().parameters[i].group);
-  std::vector<GroupStepRow> rows;
-  for (std::int64_t t = 0; t < count; ++t) {
-    const float* norms = host.const_data_ptr<float>() + (t * members() + k) * 2 * kParameterGroups;
-    for (const ParameterGroup group : groups) {
-      const auto g = static_cast<std::int32_t>(group);
-      rows.push_back({step_ + t + 1, norms[g], norms[kParameterGroups + g], g, 0});
-    }
-  }
-  context_.reporter.rows(static_cast<std::uint32_t>(k), std::span<const GroupStepRow>(rows));
 }
 
 // Metrics on the training or the validation part of those that are due.
@@ -261,8 +221,9 @@ void FitArray::evaluate(Phase phase, const Selection& due) {
   }
   if (!any) return;
   const Dataset& host = *dataset_->host;
-  const EvaluationPlan plan =
+  EvaluationPlan plan =
       evaluation_plan(*model_, dataset_->table, dataset_->length_bounds, members_.front().base.spec.train.batch_size);
+  plan.group = context_.group;
   ForwardMode mode;
   mode.base_lr = base_lr_;
   const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
@@ -335,12 +296,14 @@ void FitArray::look_at_validation(FitMember& fit, double loss, std::int64_t k) {
 }
 
 void FitArray::checkpoint() {
-  context_.reporter.checkpoint(write_checkpoint(context_.job, step_, save_fit(fit_state())));
+  if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
+  if (context_.leads()) context_.reporter.checkpoint(write_checkpoint(context_.job, step_, save_fit(fit_state())));
   clock_.written(step_);
 }
 
 // What trials start from, of those that have finished.
 void FitArray::checkpoint_trained(const std::vector<std::int64_t>& finished) {
+  if (!context_.leads()) return;
   CheckpointNotice notice = write_checkpoint(context_.job, step_, save_trained(fit_state(), finished), "-trained");
   notice.last = true;
   notice.members.assign(finished.begin(), finished.end());
@@ -355,30 +318,41 @@ bool FitArray::all_at_rest() const {
   return std::all_of(members_.begin(), members_.end(), [&](const FitMember& fit) { return fit.at_rest(step_); });
 }
 
+// Every padded length has a step of its own. Nobody updates yet.
+void FitArray::prepare_steps() {
+  tables_.clear();
+  tables_.upload(masks_.tables());
+  if (all_at_rest()) return;
+  const WatchedWork watched(context_.group);
+  for (const std::int64_t length : batches_.padded_lengths()) {
+    replay_[length] = compute_.repeatable([this, length] { compute_step(length); }, counter_);
+    if (context_.group != nullptr) context_.group->progressed();
+  }
+}
+
 void FitArray::run() {
   resume();
   for (const FitMember& fit : members_) progress_.steps = std::max(progress_.steps, fit.total_updates);
   progress_.entropy = progress_.diversity = progress_.total = std::numeric_limits<double>::quiet_NaN();
   finish_members();
-  tables_.clear();
-  tables_.upload(masks_.tables());
-  if (!all_at_rest())
-    for (const std::int64_t length : batches_.padded_lengths())
-      replay_[length] = compute_.repeatable([this, length] { compute_step(length); }, counter_);
+  prepare_steps();
   while (!all_at_rest()) {
     const std::int64_t steps = block_length();
     fill_tables(steps);
     const auto start = std::chrono::steady_clock::now();
     const std::int64_t done = replay_block(steps);
     if (done > 0) {
-      report_block(done, seconds_since(start));
+      const double wall_s = seconds_since(start);
+      step_s_ = wall_s / static_cast<double>(done);
+      report_->report(step_, done, wall_s, progress_);
       step_ += done;
       evaluate_validation();
       finish_members();
     }
     if (all_at_rest()) return;
-    const bool drain = context_.reporter.drain_requested();
-    if (drain || clock_.due(step_)) checkpoint();
+    const LeadersWish wish = leaders_wish(context_, clock_.due(step_));
+    const bool drain = wish.drain;
+    if (drain || wish.checkpoint) checkpoint();
     if (!drain) continue;
     share_remaining_time(members_, start_);
     for (std::int64_t k = 0; k < members(); ++k)

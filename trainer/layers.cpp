@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "experiments/error.h"
+#include "trainer/collective.h"
 
 namespace tenfold::layers {
 namespace {
@@ -32,7 +33,8 @@ at::Tensor layer_norm_image(const at::Tensor& x, const at::Tensor& weight, const
 }
 
 at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, BatchNormState& state,
-                      const at::Tensor& sample_weight, bool batch_statistics, const at::Tensor& momentum) {
+                      const at::Tensor& sample_weight, bool batch_statistics, const at::Tensor& momentum,
+                      Collective* group) {
   if (!batch_statistics) {
     const at::Tensor scale = weight * (state.running_var + kNormEps).rsqrt();
     const at::Tensor offset = bias - state.running_mean * scale;
@@ -40,11 +42,12 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   }
   // Means over samples as matrix products (see ttt/objective.cpp on the order of sums).
   const std::int64_t positions = x.dim() == 3 ? 1 : x.size(3) * x.size(4);
-  const at::Tensor count = sample_weight.sum(-1, true).clamp_min(1);  // (K, 1)
-  const at::Tensor share = (sample_weight / count).unsqueeze(1);      // (K, 1, B)
+  const auto over_ranks = [&](const at::Tensor& part) { return group != nullptr ? summed(*group, part) : part; };
+  const at::Tensor count = over_ranks(sample_weight.sum(-1, true)).clamp_min(1);  // (K, 1)
+  const at::Tensor share = (sample_weight / count).unsqueeze(1);                  // (K, 1, B)
   const auto mean_of = [&](const at::Tensor& values) {
     const at::Tensor per_sample = values.dim() == 3 ? values : values.flatten(3).mean(-1);  // (K, B, F)
-    return share.bmm(per_sample).squeeze(1);                                                // (K, F)
+    return over_ranks(share.bmm(per_sample).squeeze(1));                                    // (K, F)
   };
   const at::Tensor mean = mean_of(x);
   const at::Tensor centred = x - per_feature(mean, x);
@@ -52,7 +55,8 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   {
     at::NoGradGuard no_grad;
     const at::Tensor n = count * static_cast<double>(positions);
-    const at::Tensor real = (sample_weight.select(-1, 0) > 0).to(x.scalar_type());
+    // Padding comes last; a rank may have nothing else.
+    const at::Tensor real = (over_ranks(sample_weight.select(-1, 0)) > 0).to(x.scalar_type());
     const at::Tensor rate = (momentum * real).unsqueeze(-1);
     const at::Tensor unbiased = var * (n / (n - 1).clamp_min(1));
     // where, not lerp by 0: a NaN in a batch that must not count would pass through the product.
@@ -95,21 +99,31 @@ at::Tensor max_pool2(const at::Tensor& x) {
   return y.view({x.size(0), x.size(1), x.size(2), y.size(2), y.size(3)});
 }
 
-LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight) {
+namespace {
+
+// Of each row in the mean over a batch.
+at::Tensor shares(const at::Tensor& weight, const at::Tensor& count) {
+  return weight / (count.defined() ? count.unsqueeze(-1) : weight.sum(-1, true)).clamp_min(1);
+}
+
+}  // namespace
+
+LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight,
+                              const at::Tensor& count) {
   at::NoGradGuard no_grad;
   const at::Tensor log_p = at::log_softmax(logits, -1);
   const at::Tensor per_sample = (target * log_p).sum(-1, true);  // (K, B, 1), negative
-  const at::Tensor share = sample_weight / sample_weight.sum(-1, true).clamp_min(1);
+  const at::Tensor share = shares(sample_weight, count);
   return {share.unsqueeze(1).bmm(per_sample).flatten().neg_(), log_p.exp().sub_(target).mul_(share.unsqueeze(-1))};
 }
 
 LossAndGradient cross_entropy_of_labels(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& weight,
-                                        const at::Tensor& smoothing) {
+                                        const at::Tensor& smoothing, const at::Tensor& count) {
   at::NoGradGuard no_grad;
   const at::Tensor log_p = at::log_softmax(logits, -1);
   const at::Tensor at_label = labels.unsqueeze(-1);
-  const at::Tensor share = weight / weight.sum(-1, true).clamp_min(1);  // (K, R)
-  at::Tensor per_row = log_p.gather(-1, at_label);                      // (K, R, 1), negative
+  const at::Tensor share = shares(weight, count);   // (K, R)
+  at::Tensor per_row = log_p.gather(-1, at_label);  // (K, R, 1), negative
   at::Tensor gradient = log_p.exp();
   if (smoothing.defined()) {
     const double classes = static_cast<double>(logits.size(-1));

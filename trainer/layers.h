@@ -4,6 +4,10 @@
 
 #include <string>
 
+namespace tenfold {
+class Collective;  // collective.h
+}
+
 // The layer functions that models are written with. Everything is stacked: the leading dimension K is the
 // members of an array (fits or trials computed as one), and no function mixes members, so a model reads as for one
 // trial. On CPU each gives a member the same bits whatever K is, but for conv2d without `deterministic`.
@@ -25,9 +29,11 @@ struct BatchNormState {
 };
 // Batch norm, eps 1e-5 (Ioffe and Szegedy 2015). x (K, B, F) or (K, B, C, H, W); sample_weight (K, B): padding has
 // weight 0 and changes nothing. With batch_statistics the batch's own (biased) variance normalises, and the running
-// values move to the batch's (unbiased) ones by momentum (K), which is 0 where a member must not change.
+// values move to the batch's (unbiased) ones by momentum (K), which is 0 where a member must not change. The batch is
+// that of all ranks of `group`, where there is one.
 at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, BatchNormState& state,
-                      const at::Tensor& sample_weight, bool batch_statistics, const at::Tensor& momentum);
+                      const at::Tensor& sample_weight, bool batch_statistics, const at::Tensor& momentum,
+                      Collective* group = nullptr);
 
 // name: relu gelu tanh. gelu is the exact (erf) one.
 at::Tensor activation(const at::Tensor& x, const std::string& name);
@@ -50,11 +56,13 @@ struct LossAndGradient {
 };
 // Mean over the real samples of the cross entropy with smoothed labels,
 //   q = (1 - s) onehot + s / C,   loss = -sum_c q log p,   gradient (p - q) / n   (Szegedy et al. 2016).
-// logits (K, B, C), target (K, B, C) = q, sample_weight (K, B). Outside of autograd.
-LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight);
+// logits (K, B, C), target (K, B, C) = q, sample_weight (K, B). Outside of autograd. `count` (K), where it is defined,
+// is what n is instead: of a batch of which this is a part, with its share of the loss.
+LossAndGradient cross_entropy(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sample_weight,
+                              const at::Tensor& count = {});
 // The same of many rows or classes without a target of their size: labels (K, R) int64, weight (K, R), smoothing (K, 1,
 // 1) or undefined for none.
 LossAndGradient cross_entropy_of_labels(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& weight,
-                                        const at::Tensor& smoothing);
+                                        const at::Tensor& smoothing, const at::Tensor& count = {});
 
 }  // namespace tenfold::layers

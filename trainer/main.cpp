@@ -11,6 +11,7 @@
 #include "trainer/diagnose.h"
 #include "trainer/engine.h"
 #include "trainer/fault_point.h"
+#include "trainer/nccl_measure.h"
 #include "trainer/session.h"
 #include "trainer/trainer_arguments.h"
 
@@ -25,6 +26,10 @@ int run(int argc, char** argv) {
     run_diagnose_job(arguments->diagnose, arguments->threads);
     return kExitDone;
   }
+  if (arguments->measure_nccl) {
+    std::fputs(measure_nccl().c_str(), stdout);
+    return kExitDone;
+  }
   std::signal(SIGPIPE, SIG_IGN);
   arm_faults_from_environment();
   SessionOptions options = SessionOptions::from_environment();
@@ -32,7 +37,7 @@ int run(int argc, char** argv) {
   Session session(arguments->socket, options);
   Engine engine(arguments->device, arguments->threads);
   session.run(ReadyNotice{getpid(), engine.description(), TORCH_VERSION, engine.memory_bytes()},
-              [&](const ArrayJob& job, Reporter& reporter) { engine.run(job, reporter); });
+              [&](const ArrayJob& job, Reporter& reporter) { engine.run(job, reporter, &session); });
   return kExitDone;
 }
 

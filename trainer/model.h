@@ -49,6 +49,7 @@ struct ForwardMode {
   at::Tensor momentum;                   // (K)
   InnerLossRecorder* inner_losses = nullptr;
   at::Tensor base_lr;  // (K) model.ttt.base_lr of each member, on the device; undefined: the model's spec in all
+  Collective* group = nullptr;  // whose ranks' samples are one batch for batch_statistics
 };
 
 // Parameters and buffers of K members, each (K, ...), in the layout's order.

@@ -32,6 +32,7 @@ std::optional<TrainerArguments> parse_trainer_arguments(int argc, const char* co
   app.add_option("--parent-pid", arguments.parent, "process id of the worker; the trainer ends with it")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--diagnose", arguments.diagnose, "run a saved model once, as this file says, instead of arrays");
+  app.add_flag("--measure-nccl", arguments.measure_nccl, "time sums over the GPUs of this machine, as lines of JSON");
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

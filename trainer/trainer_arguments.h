@@ -14,6 +14,7 @@ struct TrainerArguments {
   std::string device = "cpu";  // cpu or cuda:N
   int threads = 1;             // of LibTorch on the CPU; of a diagnosis 0, all cores, unless given
   pid_t parent = 0;            // the worker; 0: not watched
+  bool measure_nccl = false;   // time NCCL over the GPUs of this machine, print it, end
   std::string diagnose;        // the job's file; empty: arrays are computed for a worker
 };
 

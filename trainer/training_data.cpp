@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace tenfold {
 
 TrainingData::TrainingData(std::span<const ArrayMember> members, const at::Device& device)
@@ -45,26 +47,44 @@ Batch TrainingData::gather(const at::Tensor& indices, const at::Tensor& sample_w
 }
 
 layers::LossAndGradient TrainingData::loss(const at::Tensor& logits, const at::Tensor& indices,
-                                           const at::Tensor& sample_weight, std::int64_t length) const {
+                                           const at::Tensor& sample_weight, std::int64_t length,
+                                           const at::Tensor& count) const {
   at::NoGradGuard no_grad;
   const SampleTable& table = dataset_->table;
   if (table.kind == SampleKind::fixed) {
     const at::Tensor labels = dataset_->labels.index_select(0, indices.flatten());
     at::Tensor target = dataset_->one_hot.index_select(0, labels).view({indices.size(0), indices.size(1), -1});
     if (smooths_) target = target * (1 - smoothing_) + smoothing_ / static_cast<double>(target.size(-1));
-    return layers::cross_entropy(logits, target, sample_weight);
+    return layers::cross_entropy(logits, target, sample_weight, count);
   }
   const at::Tensor smoothing = smooths_ ? smoothing_ : at::Tensor();
   if (label_kind_ == LabelKind::sample) {
     const at::Tensor labels = dataset_->labels.index_select(0, indices.flatten()).view_as(indices);
-    return layers::cross_entropy_of_labels(logits, labels, sample_weight, smoothing);
+    return layers::cross_entropy_of_labels(logits, labels, sample_weight, smoothing, count);
   }
   const StepRows steps = step_rows(table, indices, sample_weight, length);
   const at::Tensor weight = steps.weight.flatten(1);
   if (label_kind_ == LabelKind::next_token)
-    return layers::cross_entropy_of_labels(logits, next_tokens(table, steps), weight, smoothing);
+    return layers::cross_entropy_of_labels(logits, next_tokens(table, steps), weight, smoothing, count);
   const at::Tensor labels = dataset_->labels.index_select(0, steps.rows.flatten()).view_as(weight);
-  return layers::cross_entropy_of_labels(logits, labels.clamp_min(0), weight * (labels >= 0), smoothing);
+  return layers::cross_entropy_of_labels(logits, labels.clamp_min(0), weight * (labels >= 0), smoothing, count);
+}
+
+std::int64_t TrainingData::labels_in(std::span<const std::int64_t> samples) const {
+  if (label_kind_ == LabelKind::sample) return static_cast<std::int64_t>(samples.size());
+  const Dataset& host = *dataset_->host;
+  std::int64_t count = 0;
+  for (const std::int64_t sample : samples) {
+    const std::int64_t steps = host.steps(sample);
+    if (label_kind_ == LabelKind::next_token) {
+      count += steps;
+      continue;
+    }
+    const auto labels = host.labels().subspan(static_cast<std::size_t>(host.starts()[static_cast<std::size_t>(sample)]),
+                                              static_cast<std::size_t>(steps));
+    count += std::ranges::count_if(labels, [](std::int64_t label) { return label >= 0; });
+  }
+  return count;
 }
 
 }  // namespace tenfold

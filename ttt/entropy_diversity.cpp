@@ -26,9 +26,10 @@ class EntropyDiversity final : public Objective {
     for (const TttSpec& member : members) any_adaptive_ |= member.adaptive_weight.enabled;
   }
 
-  BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const override {
+  BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight,
+                          const SumOverRanks& sum) const override {
     at::NoGradGuard no_grad;
-    const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-8);
+    const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-8, sum);
     const double log_classes = std::log(static_cast<double>(logits.size(-1)));
     const at::Tensor h = terms.mean_entropy / log_classes;
     const at::Tensor diversity = (1 - h) * terms.real;

@@ -8,13 +8,27 @@
 
 namespace tenfold {
 
-EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps) {
+EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps,
+                           const SumOverRanks& sum) {
   at::NoGradGuard no_grad;
   EntropyTerms terms;
   terms.eps = eps;
   terms.p = at::softmax(logits, -1);  // (K, B, C)
   terms.log_p = (terms.p + eps).log_();
   const at::Tensor entropy = (terms.p * terms.log_p).sum(-1, true);  // (K, B, 1), negative
+  if (sum) {
+    // One sum for all: of weights, entropies and probabilities.
+    const at::Tensor parts = sample_weight.unsqueeze(1).bmm(at::cat({at::ones_like(entropy), entropy, terms.p}, -1));
+    const at::Tensor whole = sum(parts.squeeze(1));  // (K, 2 + C)
+    const at::Tensor count = whole.narrow(-1, 0, 1);
+    terms.share = sample_weight / count.clamp_min(1);
+    terms.real = (count.squeeze(-1) > 0).to(logits.scalar_type());
+    const at::Tensor means = whole / count.clamp_min(1);
+    terms.entropy = means.select(-1, 1).neg();
+    terms.mean_probability = means.narrow(-1, 2, logits.size(-1)).contiguous();
+    terms.mean_entropy = (terms.mean_probability * (terms.mean_probability + eps).log_()).sum(-1).neg_();
+    return terms;
+  }
   terms.share = sample_weight / sample_weight.sum(-1, true).clamp_min(1);
   terms.real = (sample_weight.select(-1, 0) > 0).to(logits.scalar_type());
   // Weighted means as matrix products: a reduction over the middle dimension would sum in an order that depends on

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,6 +10,9 @@
 #include "experiments/spec.h"
 
 namespace tenfold {
+
+// Where a batch is spread over several processes: the sum of their tensors. Empty where it is not.
+using SumOverRanks = std::function<at::Tensor(const at::Tensor&)>;
 
 // What an objective says of one batch of each member.
 struct BatchObjective {
@@ -27,8 +31,10 @@ class Objective {
  public:
   virtual ~Objective() = default;
   // logits: (K, B, C), detached; sample_weight: (K, B), 1 for a real sample, 0 for padding, which comes last. A batch
-  // without real samples gives zeros. Members do not mix: a NaN in one reaches no other.
-  virtual BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const = 0;
+  // without real samples gives zeros. Members do not mix: a NaN in one reaches no other. With `sum`, logits are a part
+  // of the batch, and all but the gradient is of the whole.
+  virtual BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight,
+                                  const SumOverRanks& sum = {}) const = 0;
 };
 
 // members: one TttSpec per member, method equal in all. Null for methods without a loss (source, bn).
@@ -46,7 +52,8 @@ struct EntropyTerms {
   double eps;
 };
 // entropy = mean_b(-sum_c p log(p + eps)), H(pbar) likewise, p = softmax(logits); means over real samples.
-EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps);
+EntropyTerms entropy_terms(const at::Tensor& logits, const at::Tensor& sample_weight, double eps,
+                           const SumOverRanks& sum = {});
 
 // d/d logits of: entropy - scale * H(pbar), scale (K). With u = log(p+eps) + p/(p+eps) and v the same of pbar,
 // d/dp[b,c] = share_b (scale v_c - u_bc), and through the softmax dz = p (g - sum_c p g).

@@ -12,9 +12,10 @@ namespace {
 // entropy + log C * diversity - log C.
 class ShotIm final : public Objective {
  public:
-  BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight) const override {
+  BatchObjective evaluate(const at::Tensor& logits, const at::Tensor& sample_weight,
+                          const SumOverRanks& sum) const override {
     at::NoGradGuard no_grad;
-    const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-5);
+    const EntropyTerms terms = entropy_terms(logits, sample_weight, 1e-5, sum);
     const double log_classes = std::log(static_cast<double>(logits.size(-1)));
     const at::Tensor diversity = (1 - terms.mean_entropy / log_classes) * terms.real;
     return {terms.entropy - terms.mean_entropy * terms.real,

@@ -192,6 +192,34 @@ TEST(Session, SaysReadyAnswersJobsAndEndsWhenTold) {
   EXPECT_EQ(trainer.end(), 0);
 }
 
+// The leader's address goes up with the job's attempt; another rank gets it, even before its job, and reports nothing.
+TEST(Session, LetsAGroupMeet) {
+  const auto meet = [](const ArrayJob& job, Reporter& reporter) {
+    auto& meeting = dynamic_cast<Meeting&>(reporter);
+    if (job.group.rank == 0) {
+      meeting.announce({"here"});
+      return all_done(job, reporter);
+    }
+    if (meeting.await(kPatience).address != "there") throw std::runtime_error("the address of another attempt");
+  };
+  Trainer trainer(meet);
+  trainer.expect(FrameType::ready, 0);
+  ArrayJob job = decode_job(job_of(1));
+  job.group = {0, 2, "localhost", true};
+  trainer.tell(FrameType::job, 3, encode(job));
+  EXPECT_EQ(decode_group_address(trainer.expect(FrameType::meeting, 3).payload).address, "here");
+  trainer.expect(FrameType::member_done, 3);
+  trainer.expect(FrameType::job_done, 3);
+  job.group.rank = 1;
+  trainer.tell(FrameType::join, 4, encode(GroupAddress{"late"}));
+  trainer.tell(FrameType::join, 5, encode(GroupAddress{"there"}));
+  trainer.tell(FrameType::job, 5, encode(job));
+  trainer.expect(FrameType::job_done, 5);
+  trainer.tell(FrameType::job, 6, encode(job));
+  trainer.tell(FrameType::join, 6, encode(GroupAddress{"there"}));
+  trainer.expect(FrameType::job_done, 6);
+}
+
 // What is reported first arrives first: rows before the checkpoint that covers them and before the outcome.
 TEST(Session, RowsComeBeforeTheNoticesThatFollowThem) {
   Trainer trainer([](const ArrayJob& job, Reporter& reporter) {

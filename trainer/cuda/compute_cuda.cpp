@@ -6,8 +6,10 @@
 
 #include <algorithm>
 
+#include "experiments/error.h"
 #include "trainer/compute.h"
 #include "trainer/cuda/kernels.h"
+#include "trainer/cuda/nccl_collective.h"
 
 namespace tenfold {
 namespace {
@@ -115,6 +117,17 @@ class CudaCompute final : public Compute {
 
   void set_precision(const std::string& precision) const override {
     at::globalContext().setAllowTF32CuBLAS(precision == "tf32");
+  }
+
+  std::unique_ptr<Collective> make_collective(std::unique_ptr<GroupLink> link) const override {
+#ifdef TENFOLD_WITH_NCCL
+    return make_nccl_collective(std::move(link), device_);
+#else
+    (void)link;
+    throw Error(ErrorKind::device,
+                "this build has no NCCL, which trials over several GPUs need: install the wheel nvidia-nccl-cu13 or "
+                "CUDA's nccl.h and build again, or set resources.ranks_per_trial to 1");
+#endif
   }
 
   void synchronise() const override { c10::cuda::getCurrentCUDAStream(device_.index()).synchronize(); }
