@@ -94,7 +94,29 @@ CREATE TABLE parameter_group_step(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-constexpr const char* kSteps[] = {kFrom1To2};
+// Jobs given to a cluster, and which version of the results a revision asks for.
+constexpr const char* kFrom2To3 = R"sql(
+ALTER TABLE experiment_revision ADD COLUMN results_version INTEGER;
+
+CREATE TABLE cluster_job(
+  id INTEGER PRIMARY KEY,
+  job TEXT NOT NULL,
+  experiment TEXT NOT NULL,
+  script TEXT NOT NULL,
+  submitted_at TEXT NOT NULL,
+  submitted_from TEXT NOT NULL,
+  nodes INTEGER NOT NULL,
+  gpus_per_node INTEGER NOT NULL,
+  slots INTEGER NOT NULL,
+  array_tasks INTEGER,
+  time_limit TEXT,
+  queue TEXT,
+  account TEXT,
+  launcher TEXT NOT NULL
+) STRICT;
+)sql";
+
+constexpr const char* kSteps[] = {kFrom1To2, kFrom2To3};
 static_assert(std::size(kSteps) == kSchemaVersion - 1);
 
 }  // namespace

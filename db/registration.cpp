@@ -7,6 +7,8 @@
 
 #include "db/store.h"
 #include "db/store_impl.h"
+#include "experiments/identity.h"
+#include "experiments/shard.h"
 
 // register_plan: what a plan asks for against what the store has.
 namespace tenfold {
@@ -31,18 +33,6 @@ struct KnownConfiguration {
   std::int64_t revision = 0;
 };
 
-// A configuration is known by its first trial, whose identity covers everything that its results depend on.
-// Two points of a sweep that resolve to the same values get numbers.
-std::vector<std::string> configuration_identities(const Experiment& experiment, const Plan& plan) {
-  std::vector<std::string> identities(experiment.configurations().size());
-  for (const TrialUnit& trial : plan.trials)
-    if (identities[trial.configuration].empty()) identities[trial.configuration] = trial.identity.hex();
-  std::unordered_map<std::string, int> seen;
-  for (std::string& identity : identities)
-    if (const int count = ++seen[identity]; count > 1) identity.append(1, '#').append(std::to_string(count));
-  return identities;
-}
-
 // Derived from the plan's configurations once, as resolving one costs more than inserting its trials.
 struct ConfigurationKeys {
   std::string fit_array_key, trial_array_key;
@@ -64,8 +54,15 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 class Registration {
  public:
   Registration(Store::Impl& impl, const Experiment& experiment, const Plan& plan,
-               std::span<const std::int64_t> parameters)
-      : impl_(impl), db_(impl.connection), experiment_(experiment), plan_(plan), parameters_(parameters) {}
+               std::span<const std::int64_t> parameters, std::span<const std::string> identities)
+      : impl_(impl),
+        db_(impl.connection),
+        experiment_(experiment),
+        plan_(plan),
+        parameters_(parameters),
+        identities_(identities.begin(), identities.end()) {
+    if (identities_.empty()) identities_ = configuration_identities(experiment.configurations().size(), plan);
+  }
 
   RegisteredPlan run();
 
@@ -108,10 +105,11 @@ RegisteredPlan Registration::run() {
                 " WHERE id = " + std::to_string(result_.experiment));
   }
   Statement revision(db_,
-                     "INSERT INTO experiment_revision(experiment, revision, created_at, file, text) "
-                     "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET file = excluded.file, text = excluded.text");
+                     "INSERT INTO experiment_revision(experiment, revision, created_at, file, text, results_version) "
+                     "VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET file = excluded.file, "
+                     "text = excluded.text, results_version = excluded.results_version");
   revision.bind(1, result_.experiment).bind(2, result_.revision).bind(3, impl_.now);
-  revision.bind(4, experiment_.file()).bind(5, experiment_.text()).run();
+  revision.bind(4, experiment_.file()).bind(5, experiment_.text()).bind(6, std::int64_t{kResultsVersion}).run();
   register_datasets();
   register_configurations();
   register_folds();
@@ -155,7 +153,6 @@ void Registration::register_experiment() {
 }
 
 void Registration::load_known() {
-  identities_ = configuration_identities(experiment_, plan_);
   if (!result_.existed) return;
   Statement configurations(db_, "SELECT identity, id, revision FROM configuration WHERE experiment = ?1");
   configurations.bind(1, result_.experiment);
@@ -384,10 +381,10 @@ void Registration::load_history() {
 }  // namespace
 
 RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& plan,
-                                    std::span<const std::int64_t> parameters) {
+                                    std::span<const std::int64_t> parameters, std::span<const std::string> identities) {
   begin();
   try {
-    RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
+    RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters, identities).run();
     commit();
     return registered;
   } catch (...) {

@@ -29,6 +29,7 @@ void Coordinator::feed() {
       const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
       slots.push_back({rank, worker.host, worker.device});
     }
+    if (!reaches_a_checkpoint(*planned)) continue;
     dispatch(choose_members(slots, planned->ranks), std::move(*planned));
   }
   for (int rank = 1; rank < port_.size(); ++rank)
@@ -44,6 +45,7 @@ bool Coordinator::feed_ahead(int rank) {
   if (first.workers.size() > 1) return true;
   if (!settings_.empty_trials && (first.expected_s < 0 || first.expected_s > kShortArray_s)) return true;
   auto planned = scheduler_->next(progressed(), Room{1, {}});
+  if (planned && !reaches_a_checkpoint(*planned)) return true;
   if (planned) dispatch({rank}, std::move(*planned));
   return planned.has_value();
 }
@@ -102,6 +104,7 @@ void Coordinator::started(int rank, std::uint64_t number, const std::string& pay
   meeting_may_be_over(array);
   if (array.started) return;
   array.started = true;
+  array.started_at = Clock::now();
   const Peer& peer = peers_[static_cast<std::size_t>(array.leader())];
   for (Member& member : array.members) {
     Unit& u = unit(member.unit);
@@ -166,6 +169,7 @@ void Coordinator::frame(int rank, const Message& message) {
     switch (message.frame) {
       case FrameType::heartbeat:
         array.progress = decode_progress(message.payload);
+        note_pace(array);
         if (array.plan.stage == Stage::adapt && has_losses(array.progress)) latest_ = array.progress;
         break;
       case FrameType::rows:

@@ -32,12 +32,13 @@ struct Survey {
 };
 
 Survey survey(const RunOptions& options) {
-  PreparedExperiment prepared =
-      prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::write);
+  PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits,
+                                                   DataCache::write, options.shard);
   const SlotChoice slots = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
   const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name());
   Store store = Store::open(options.db);
-  const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
+  const RegisteredPlan registered =
+      store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
   const bool done = everything_is_done(registered);
   check_group_sizes(prepared, registered, slots.slots, slots.gpu);
   if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, slots) << std::flush;
@@ -98,6 +99,8 @@ RunOutcome Front::watch() {
 
 void Front::take_signals() {
   while (const auto signal = signals_.next()) {
+    // A cluster asks kindly, and sometimes twice.
+    if (drain_signal_ && *signal == SIGUSR2) continue;
     if (drain_signal_) {
       stopped_at_once_ = true;
       drain_signal_ = *signal;
@@ -163,6 +166,7 @@ void Front::end() {
 }
 
 int run_experiment(const RunOptions& options) {
+  refuse_separate_tasks();
   if (in_foreign_mpi_world()) return run_in_foreign_world(options);
   const Survey what = survey(options);
   const std::string& name = what.prepared.experiment.name();
@@ -172,7 +176,7 @@ int run_experiment(const RunOptions& options) {
   }
   RankOptions rank{options, what.slots.slots, what.slots.gpu, what.slots.share_gpus, {}};
   rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
-  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP});
+  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP, SIGUSR2});
   Front front(rank, signals);
   const RunOutcome outcome = front.watch();
   if (front.stopped_at_once()) {
