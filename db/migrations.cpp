@@ -94,7 +94,8 @@ CREATE TABLE parameter_group_step(
 ) STRICT, WITHOUT ROWID;
 )sql";
 
-// Scores of minimal pairs, and rates lowered after values that were not finite.
+// Scores of minimal pairs, rates lowered after values that were not finite, jobs given to a cluster, and which version
+// of the results a revision asks for.
 constexpr const char* kFrom2To3 = R"sql(
 ALTER TABLE fit ADD COLUMN rate_scale REAL NOT NULL DEFAULT 1;
 ALTER TABLE fit ADD COLUMN rate_lowered INTEGER NOT NULL DEFAULT 0;
@@ -117,6 +118,25 @@ CREATE TABLE minimal_pairs(
   total INTEGER NOT NULL,
   PRIMARY KEY (trial, step, phase, task)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE experiment_revision ADD COLUMN results_version INTEGER;
+
+CREATE TABLE cluster_job(
+  id INTEGER PRIMARY KEY,
+  job TEXT NOT NULL,
+  experiment TEXT NOT NULL,
+  script TEXT NOT NULL,
+  submitted_at TEXT NOT NULL,
+  submitted_from TEXT NOT NULL,
+  nodes INTEGER NOT NULL,
+  gpus_per_node INTEGER NOT NULL,
+  slots INTEGER NOT NULL,
+  array_tasks INTEGER,
+  time_limit TEXT,
+  queue TEXT,
+  account TEXT,
+  launcher TEXT NOT NULL
+) STRICT;
 )sql";
 
 constexpr const char* kSteps[] = {kFrom1To2, kFrom2To3};

@@ -8,6 +8,8 @@
 #include "db/plan_changes.h"
 #include "db/store.h"
 #include "db/store_impl.h"
+#include "experiments/identity.h"
+#include "experiments/shard.h"
 
 // register_plan: what a plan asks for against what the store has.
 namespace tenfold {
@@ -53,8 +55,15 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
 class Registration {
  public:
   Registration(Store::Impl& impl, const Experiment& experiment, const Plan& plan,
-               std::span<const std::int64_t> parameters)
-      : impl_(impl), db_(impl.connection), experiment_(experiment), plan_(plan), parameters_(parameters) {}
+               std::span<const std::int64_t> parameters, std::span<const std::string> identities)
+      : impl_(impl),
+        db_(impl.connection),
+        experiment_(experiment),
+        plan_(plan),
+        parameters_(parameters),
+        identities_(identities.begin(), identities.end()) {
+    if (identities_.empty()) identities_ = configuration_identities(experiment.configurations().size(), plan);
+  }
 
   RegisteredPlan run();
 
@@ -100,10 +109,11 @@ RegisteredPlan Registration::run() {
                 " WHERE id = " + std::to_string(result_.experiment));
   }
   Statement revision(db_,
-                     "INSERT INTO experiment_revision(experiment, revision, created_at, file, text) "
-                     "VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET file = excluded.file, text = excluded.text");
+                     "INSERT INTO experiment_revision(experiment, revision, created_at, file, text, results_version) "
+                     "VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET file = excluded.file, "
+                     "text = excluded.text, results_version = excluded.results_version");
   revision.bind(1, result_.experiment).bind(2, result_.revision).bind(3, impl_.now);
-  revision.bind(4, experiment_.file()).bind(5, experiment_.text()).run();
+  revision.bind(4, experiment_.file()).bind(5, experiment_.text()).bind(6, std::int64_t{kResultsVersion}).run();
   register_datasets();
   register_configurations();
   register_folds();
@@ -147,7 +157,6 @@ void Registration::register_experiment() {
 }
 
 void Registration::load_known() {
-  identities_ = configuration_identities(experiment_, plan_);
   if (!result_.existed) return;
   Statement configurations(db_, "SELECT identity, id, revision FROM configuration WHERE experiment = ?1");
   configurations.bind(1, result_.experiment);
@@ -376,10 +385,10 @@ void Registration::load_history() {
 }  // namespace
 
 RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& plan,
-                                    std::span<const std::int64_t> parameters) {
+                                    std::span<const std::int64_t> parameters, std::span<const std::string> identities) {
   begin();
   try {
-    RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters).run();
+    RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters, identities).run();
     impl_->load_rates(registered);
     for (const std::string& change : registered.hidden_changes) add_event(std::nullopt, "experiment_changed", change);
     commit();

@@ -39,6 +39,7 @@ CREATE TABLE experiment_revision(
   created_at TEXT NOT NULL,
   file TEXT NOT NULL,
   text TEXT NOT NULL,
+  results_version INTEGER,
   PRIMARY KEY (experiment, revision)
 ) STRICT, WITHOUT ROWID;
 
@@ -301,4 +302,21 @@ CREATE TABLE event(
   trial INTEGER REFERENCES trial(id),
   kind TEXT NOT NULL,
   detail TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE cluster_job(
+  id INTEGER PRIMARY KEY,
+  job TEXT NOT NULL,
+  experiment TEXT NOT NULL,
+  script TEXT NOT NULL,
+  submitted_at TEXT NOT NULL,
+  submitted_from TEXT NOT NULL,
+  nodes INTEGER NOT NULL,
+  gpus_per_node INTEGER NOT NULL,
+  slots INTEGER NOT NULL,
+  array_tasks INTEGER,
+  time_limit TEXT,
+  queue TEXT,
+  account TEXT,
+  launcher TEXT NOT NULL
 ) STRICT;

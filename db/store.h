@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "db/cluster_jobs.h"
 #include "experiments/experiment.h"
 #include "experiments/pair_score.h"
 #include "experiments/plan.h"
@@ -19,6 +20,7 @@ namespace tenfold {
 class StoreHome;
 
 using RowId = std::int64_t;
+struct MergeSummary;
 enum class UnitKind { fit, trial };
 
 struct StoredCheckpoint {
@@ -102,9 +104,11 @@ class Store {
 
   // Idempotent; one transaction. Finds experiment, configurations, folds, fits and trials by identity, adds what is
   // missing, marks attempts that a crash left running as failed ("run ended without a word") and units as pending.
-  // parameters: of each configuration's model, for reports; empty: unknown.
+  // parameters: of each configuration's model, for reports; empty: unknown. identities: of the configurations, where
+  // the plan is a part of an experiment (experiments/shard.h); empty: they follow from the plan.
   RegisteredPlan register_plan(const Experiment& experiment, const Plan& plan,
-                               std::span<const std::int64_t> parameters = {});
+                               std::span<const std::int64_t> parameters = {},
+                               std::span<const std::string> identities = {});
 
   void begin();
   void commit();    // durable when it returns
@@ -124,10 +128,16 @@ class Store {
   void finish_attempt(const AttemptEnd& end);
   void add_event(std::optional<RowId> trial, const std::string& kind, const std::string& detail);
 
+  void add_cluster_job(const ClusterJobRow& row);  // submitted_at is the transaction's time
+
   // Files that no checkpoint row refers to since the last commit: delete them now. Relative paths.
   std::vector<std::string> take_superseded_checkpoints();
   // Deletes files in checkpoint_folder(db) that no row refers to; under the run lock only.
   std::int64_t sweep_orphans();
+
+  // db/merge.h
+  void merge(const std::filesystem::path& shard, MergeSummary& summary);
+  void count_trials(MergeSummary& summary);
 
   const std::filesystem::path& file() const;  // as the user named it
 

@@ -10,6 +10,8 @@
 
 #include "experiments/error.h"
 #include "experiments/experiment.h"
+#include "runner/command_line_cluster.h"
+#include "runner/command_line_options.h"
 #include "runner/commands/diagnose.h"
 #include "runner/commands/import.h"
 #include "runner/commands/plan.h"
@@ -19,6 +21,7 @@
 #include "runner/doctor.h"
 #include "runner/gpu_sharing.h"
 #include "runner/host_agent.h"
+#include "runner/job_time.h"
 #include "runner/run.h"
 
 #ifndef TENFOLD_VERSION
@@ -27,44 +30,6 @@
 
 namespace tenfold {
 namespace {
-
-// What the parsed command line asks for; run after parsing, so that errors of the two are told apart.
-using Action = std::function<int()>;
-
-CLI::App* add_command(CLI::App& app, const char* name, const char* description, const char* footer) {
-  CLI::App* command = app.add_subcommand(name, description);
-  command->footer(std::string("Examples:\n") + footer);
-  return command;
-}
-
-// The flags that mean the same everywhere are declared here alone.
-void add_db(CLI::App* command, std::filesystem::path& db) {
-  command->add_option("--db", db, "The store, an SQLite file (default: tenfold.db)")->type_name("FILE");
-}
-
-void add_format(CLI::App* command, std::string& format, std::vector<std::string> allowed) {
-  const std::string text = "Output format (default: " + format + ")";
-  command->add_option("--format", format, text)->check(CLI::IsMember(std::move(allowed)));
-}
-
-void add_experiment_file(CLI::App* command, std::filesystem::path& file, std::vector<std::string>& overrides) {
-  command->add_option("EXPERIMENT", file, "The experiment file (YAML)")->required()->type_name("FILE");
-  command->add_option("--set", overrides, "Set a key of the file, e.g. --set ttt.steps=10 (repeatable)")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false)
-      ->check([](const std::string& text) {
-        const auto equals = text.find('=');
-        return equals == std::string::npos || equals == 0 ? "'" + text + "' is not KEY=VALUE" : std::string();
-      });
-}
-
-void add_resources(CLI::App* command, int& slots, std::string& device) {
-  command->add_option("--slots", slots, "Arrays computed at a time (default: the GPUs, or else the cores)")
-      ->type_name("N")
-      ->check(CLI::Range(1, 100000).description(""));
-  command->add_option("--device", device, "Where to compute (default: as the file says)")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-}
 
 void add_run(CLI::App& app, Action& action) {
   auto options = std::make_shared<RunOptions>();
@@ -90,7 +55,18 @@ void add_run(CLI::App& app, Action& action) {
       "Train every trial by itself, also where trials differ only in how they adapt");
   command->add_flag("--quiet", options->quiet, "No progress and no closing table");
   command->add_flag("--empty-trials", options->empty_trials, "Trials that compute nothing")->group("");
-  command->callback([options, &action] { action = [options] { return run_experiment(*options); }; });
+  auto time_limit_s = std::make_shared<double>(0);
+  add_shard(command, options->shard);
+  command
+      ->add_option("--time-limit", *time_limit_s,
+                   "Be over in S seconds: nothing is started that cannot reach its first checkpoint by then")
+      ->type_name("S")
+      ->check(CLI::Range(0.001, 1e9).description(""));
+  command->callback([options, time_limit_s, &action] {
+    options->db = shard_store(options->db, options->shard);
+    options->ends_at = job_end(*time_limit_s);
+    action = [options] { return run_experiment(*options); };
+  });
 }
 
 void add_plan(CLI::App& app, Action& action) {
@@ -342,6 +318,7 @@ int run_command_line(int argc, char** argv) {
   Action action;
   add_run(app, action);
   add_plan(app, action);
+  add_cluster_commands(app, action);
   add_status(app, action);
   add_query(app, action);
   add_report(app, action);

@@ -124,7 +124,8 @@ void Coordinator::handle(const Received& received) {
 void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
-  if (!draining_ && front_.drain_requested()) begin_drain();
+  if (!draining_ && front_.drain_requested()) begin_drain("asked to stop at the next step");
+  drain_when_all_is_held_back();
   if (front_.gone()) throw Error(ErrorKind::communication, "the front process is gone");
 
   const std::size_t queued = writer_.queued_bytes();
@@ -195,11 +196,11 @@ void Coordinator::lose_worker(int rank, const std::string& reason) {
                                               ". Everything so far is kept: run the same command again to go on");
 }
 
-void Coordinator::begin_drain() {
+void Coordinator::begin_drain(const std::string& why) {
   draining_ = true;
   drain_until_ = Clock::now() +
                  std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings_.drain_limit_s));
-  writer_.submit(AddEvent{std::nullopt, "drain", "asked to stop at the next step"});
+  writer_.submit(AddEvent{std::nullopt, "drain", why});
   for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::drain, {}, 0, ""});
 }
 

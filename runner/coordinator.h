@@ -30,6 +30,7 @@ struct CoordinatorSettings {
   double peer_silence_s = 20;
   double drain_limit_s = 10;
   double meeting_limit_s = 60;  // until the members of a group have begun and its leader has said where to meet
+  std::optional<std::chrono::steady_clock::time_point> ends_at;  // of the job that we are in
 };
 
 // Rank 0: hands arrays to workers, writes what comes back, retries what fails, and tells the front. Everything it
@@ -68,6 +69,7 @@ class Coordinator {
     std::string failing;                               // what a member heard of another's end, until that one is heard
     Clock::time_point due = Clock::time_point::max();  // of the group's meeting, its failing, its parting
     int leader() const { return workers.front(); }
+    Clock::time_point started_at{};
   };
   struct Peer {
     WorkerIntroduction introduction;
@@ -83,7 +85,7 @@ class Coordinator {
   void tick(Clock::time_point now);
   void watch_peers(Clock::time_point now);
   void lose_worker(int rank, const std::string& reason);
-  void begin_drain();
+  void begin_drain(const std::string& why);
   void end_drain();
   void report_progress(Clock::time_point now);
   void dismiss_workers();
@@ -138,6 +140,12 @@ class Coordinator {
   void reopen_fit(std::int32_t fit);
   void withhold_orphans(PlannedArray& planned);
 
+  // coordinator_deadline.cpp: what the time left allows
+  double first_checkpoint_s(const PlannedArray& planned) const;  // expected
+  void note_pace(const RunningArray& array);
+  bool reaches_a_checkpoint(const PlannedArray& planned);  // or else it is held back
+  void drain_when_all_is_held_back();
+
   // coordinator_units.cpp: what becomes of fits and trials
   void unit_done(std::int32_t unit);
   void unit_failed(std::int32_t unit, const std::string& reason);
@@ -184,8 +192,11 @@ class Coordinator {
   double remaining_cost_[2] = {0, 0};  // fits, trials
   Progress latest_;                    // of an adaptation
   bool draining_ = false, drained_ = false, holding_ = false;
-  std::string last_loss_;        // why the last worker was written off
-  std::string storage_problem_;  // why the run stops
+  std::size_t held_back_ = 0;          // units
+  std::string held_back_reason_;       // of the first
+  double slowest_step_s_[2] = {0, 0};  // of an array: fits, trials
+  std::string last_loss_;              // why the last worker was written off
+  std::string storage_problem_;        // why the run stops
   std::optional<Clock::time_point> last_storage_note_;
   Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_until_{}, last_tick_{}, last_heartbeat_{},
       last_report_{};

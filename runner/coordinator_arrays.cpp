@@ -32,6 +32,7 @@ void Coordinator::feed() {
       const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
       slots.push_back({rank, worker.host, worker.device});
     }
+    if (!reaches_a_checkpoint(*planned)) continue;
     dispatch(choose_members(slots, planned->ranks), std::move(*planned));
   }
   for (int rank = 1; rank < port_.size(); ++rank)
@@ -49,7 +50,7 @@ bool Coordinator::feed_ahead(int rank) {
   auto planned = scheduler_->next(progressed(), Room{1, {}});
   if (!planned) return false;
   withhold_orphans(*planned);
-  if (!planned->units.empty()) dispatch({rank}, std::move(*planned));
+  if (!planned->units.empty() && reaches_a_checkpoint(*planned)) dispatch({rank}, std::move(*planned));
   return true;
 }
 
@@ -108,6 +109,7 @@ void Coordinator::started(int rank, std::uint64_t number, const std::string& pay
   meeting_may_be_over(array);
   if (array.started) return;
   array.started = true;
+  array.started_at = Clock::now();
   const Peer& peer = peers_[static_cast<std::size_t>(array.leader())];
   for (Member& member : array.members) {
     Unit& u = unit(member.unit);
@@ -172,6 +174,7 @@ void Coordinator::frame(int rank, const Message& message) {
     switch (message.frame) {
       case FrameType::heartbeat:
         array.progress = decode_progress(message.payload);
+        note_pace(array);
         if (array.plan.stage == Stage::adapt && has_losses(array.progress)) latest_ = array.progress;
         break;
       case FrameType::rows:

@@ -39,15 +39,16 @@ std::vector<Host> asked_hosts(const RunOptions& options) {
 }
 
 Survey survey(const RunOptions& options) {
-  PreparedExperiment prepared =
-      prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::write);
+  PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits,
+                                                   DataCache::write, options.shard);
   HostLayout layout =
       lay_out(asked_hosts(options), prepared.experiment.base().resources, options.slots, options.device);
   const auto tell = [](const std::string& line) { std::cerr << line << std::endl; };
   const RunLock lock = RunLock::acquire(options.db, prepared.experiment.name(), tell);
   const StoreHome home(options.db, lock);
   Store store = Store::open(home);
-  const RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
+  const RegisteredPlan registered =
+      store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
   home.publish();
   const bool done = everything_is_done(registered);
   check_group_sizes(prepared, registered, layout.choice.slots, layout.choice.gpu);
@@ -108,6 +109,8 @@ RunOutcome Front::watch() {
 
 void Front::take_signals() {
   while (const auto signal = signals_.next()) {
+    // A cluster asks kindly, and sometimes twice.
+    if (drain_signal_ && *signal == SIGUSR2) continue;
     if (drain_signal_) {
       stopped_at_once_ = true;
       drain_signal_ = *signal;
@@ -173,6 +176,7 @@ void Front::end() {
 }
 
 int run_experiment(const RunOptions& options) {
+  refuse_separate_tasks();
   if (in_foreign_mpi_world()) return run_in_foreign_world(options);
   const Survey what = survey(options);
   const std::string& name = what.prepared.experiment.name();
@@ -182,7 +186,7 @@ int run_experiment(const RunOptions& options) {
   }
   RankOptions rank{options, what.layout.choice.slots, what.layout.choice.gpu, what.layout.choice.share_gpus, {}};
   rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
-  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP});
+  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP, SIGUSR2});
   Front front(rank, what.layout, signals);
   const RunOutcome outcome = front.watch();
   if (front.stopped_at_once()) {

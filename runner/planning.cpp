@@ -92,14 +92,16 @@ std::vector<std::int64_t> check_models(const Experiment& experiment, const Plan&
 }  // namespace
 
 PreparedExperiment prepare_experiment(const std::filesystem::path& file, const std::vector<std::string>& overrides,
-                                      bool share_fits, DataCache cache) {
+                                      bool share_fits, DataCache cache, const Shard& shard) {
   Experiment experiment = Experiment::load(file, overrides);
   DatasetLoader loader(cache);
   Plan plan = make_plan(
       experiment, [&](const ExperimentSpec& spec) { return loader.summary(spec); }, share_fits);
   std::vector<std::int32_t> ranks;
   std::vector<std::int64_t> parameters = check_models(experiment, plan, ranks);
-  return {std::move(experiment), std::move(plan), std::move(parameters), std::move(ranks)};
+  std::vector<std::string> identities = configuration_identities(experiment.configurations().size(), plan);
+  plan = take_shard(std::move(plan), shard);
+  return {std::move(experiment), std::move(plan), std::move(parameters), std::move(ranks), std::move(identities)};
 }
 
 }  // namespace tenfold

@@ -56,16 +56,27 @@ void trim_log(const std::filesystem::path& log) {
   if (std::filesystem::file_size(log, error) > kLargeBytes && !error) std::filesystem::remove(log, error);
 }
 
+// Ranks that MPI did not bring together would wait for each other for ever.
+void check_world(const MpiSession& mpi, int announced) {
+  if (announced == 0 || announced == mpi.size()) return;
+  throw Error(
+      ErrorKind::communication,
+      "MPI sees " + std::to_string(mpi.size()) + " of the " + std::to_string(announced) +
+          " ranks that were started: srun and Open MPI do not speak the same PMIx here. Use the launcher mpirun, "
+          "or an Open MPI that was built for this cluster's PMIx");
+}
+
 RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& front, std::string& name) {
   MessagePort port(MPI_COMM_WORLD, 32);  // collective: before planning, for which workers would wait in it busily
-  const PreparedExperiment prepared =
-      prepare_experiment(options.run.experiment_file, options.run.overrides, options.run.share_fits, DataCache::write);
+  const PreparedExperiment prepared = prepare_experiment(options.run.experiment_file, options.run.overrides,
+                                                         options.run.share_fits, DataCache::write, options.run.shard);
   name = prepared.experiment.name();
   const RunLock lock = RunLock::acquire(options.run.db, prepared.experiment.name());
   StoreHome home(options.run.db, lock);
   Store store = Store::open(home);
   store.sweep_orphans();
-  RegisteredPlan registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters);
+  RegisteredPlan registered =
+      store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
   check_group_sizes(prepared, registered, port.size() - 1, options.gpu);
   CoordinatorSettings settings;
   settings.checkpoint_folder = std::filesystem::absolute(checkpoint_folder(options.run.db)).lexically_normal();
@@ -73,6 +84,7 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.empty_trials = options.run.empty_trials;
   settings.peer_silence_s = peer_silence_s();
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
+  settings.ends_at = options.run.ends_at;
   std::filesystem::create_directories(settings.checkpoint_folder);
   StoreWriter writer(std::move(store), &home);
   Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);
@@ -93,8 +105,10 @@ int run_coordinator(const RankOptions& options, SignalReceiver& signals, bool on
   RunOutcome outcome;
   std::string name;
   try {
+    const int announced = announced_world_size(options);  // MPI changes the environment
     MpiSession mpi;
     try {
+      check_world(mpi, announced);
       if (!one_host) mpi.worker_index_on_host();  // the workers' question, which all ranks answer together
       if (mpi.size() < 2)
         throw Error(ErrorKind::config,
@@ -148,7 +162,9 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
       // The worker tries again and tells the coordinator.
     }
   }
+  const int announced = announced_world_size(options);
   MpiSession mpi;
+  check_world(mpi, announced);
   if (!trainer) prepare(mpi.rank(), mpi.worker_index_on_host());
   bool finished = false;
   {

@@ -9,12 +9,17 @@
 namespace tenfold {
 
 std::string encode(const RankOptions& options) {
+  using Seconds = std::chrono::duration<double>;
+  const nlohmann::json ends_at =
+      options.run.ends_at ? nlohmann::json(Seconds(options.run.ends_at->time_since_epoch()).count()) : nlohmann::json();
   return nlohmann::json{{"experiment_file", options.run.experiment_file.string()},
                         {"overrides", options.run.overrides},
                         {"db", options.run.db.string()},
                         {"device", options.run.device},
                         {"share_fits", options.run.share_fits},
                         {"quiet", options.run.quiet},
+                        {"shard", to_string(options.run.shard)},
+                        {"ends_at_steady_s", ends_at},
                         {"empty_trials", options.run.empty_trials},
                         {"slots", options.slots},
                         {"gpu", options.gpu},
@@ -33,6 +38,10 @@ RankOptions decode_rank_options(const std::string& text) {
     options.run.device = json.at("device").get<std::string>();
     options.run.share_fits = json.at("share_fits").get<bool>();
     options.run.quiet = json.at("quiet").get<bool>();
+    options.run.shard = parse_shard(json.at("shard").get<std::string>());
+    if (const auto& at = json.at("ends_at_steady_s"); at.is_number())
+      options.run.ends_at.emplace(std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+          std::chrono::duration<double>(at.get<double>())));
     options.run.empty_trials = json.at("empty_trials").get<bool>();
     options.slots = json.at("slots").get<int>();
     options.gpu = json.at("gpu").get<bool>();
@@ -60,6 +69,36 @@ double seconds_from_environment(const char* name, double otherwise) {
 double peer_silence_s() { return seconds_from_environment("TENFOLD_PEER_SILENCE_S", 20); }
 
 std::filesystem::path log_folder(const std::filesystem::path& db) { return db.string() + ".logs"; }
+
+namespace {
+
+int environment_number(const char* name) {
+  const char* text = std::getenv(name);
+  return text && *text ? std::atoi(text) : 0;
+}
+
+// Of an MPI job, mpirun's word counts: its daemons may be a step of srun's.
+int tasks_of_step() {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") || !std::getenv("SLURM_STEP_ID")) return 0;
+  return environment_number("SLURM_STEP_NUM_TASKS");
+}
+
+}  // namespace
+
+int announced_world_size(const RankOptions& options) {
+  if (!options.front_socket.empty()) return options.slots + 1;
+  if (const int size = environment_number("OMPI_COMM_WORLD_SIZE"); size > 0) return size;
+  return tasks_of_step();
+}
+
+void refuse_separate_tasks() {
+  const int tasks = tasks_of_step();
+  if (tasks < 2 || in_foreign_mpi_world()) return;
+  throw Error(ErrorKind::communication,
+              "srun started " + std::to_string(tasks) +
+                  " tasks that do not know each other, so each would be a run of its own: use srun --mpi=pmix, or "
+                  "start tenfold without srun, as tenfold submit does");
+}
 
 bool in_foreign_mpi_world() { return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK"); }
 

@@ -26,6 +26,13 @@ double peer_silence_s();
 
 std::filesystem::path log_folder(const std::filesystem::path& db);  // <db>.logs
 
+// How many ranks whoever started this process says there are: our front, mpirun or srun. 0: nobody does.
+int announced_world_size(const RankOptions& options);
+
+// Throws Error(communication) when srun started several tasks without a way to know each other (PMIx): each would take
+// itself for the whole run.
+void refuse_separate_tasks();
+
 // Whether mpirun or srun started this process without our front.
 bool in_foreign_mpi_world();
 

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "experiments/shard.h"
 
 namespace tenfold {
 
@@ -16,6 +20,9 @@ struct RunOptions {
   std::string device;              // --device; empty: as the file says
   bool share_fits = true;          // --no-share
   bool quiet = false;
+  Shard shard;  // --shard: `db` is its own already
+  // --time-limit or the end of the cluster job (runner/job_time.h)
+  std::optional<std::chrono::steady_clock::time_point> ends_at;
   bool empty_trials = false;  // hidden, for tests/benchmarks: trials that compute nothing
 };
 

@@ -15,6 +15,7 @@
 #include "db/run_lock.h"
 #include "db/status.h"
 #include "experiments/error.h"
+#include "runner/commands/status_cluster.h"
 #include "runner/progress.h"
 
 namespace tenfold {
@@ -129,6 +130,7 @@ bool look(const StatusOptions& options, std::ostream& out) {
   } else if (experiments.empty()) {
     out << options.db.string() << " holds no experiment yet\n";
   }
+  if (options.format != "json") out << describe_cluster_jobs(options.db);
   if (options.format != "json" && holder) {
     out << "run by " << *holder << '\n';
   } else if (options.format != "json" && running > 0) {

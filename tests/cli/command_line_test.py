@@ -12,7 +12,7 @@ import unittest
 
 SOURCE = pathlib.Path(sys.argv.pop(2)).resolve()
 PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve() / "tenfold"
-COMMANDS = ["run", "plan", "status", "query", "report", "diagnose", "import", "schema", "doctor", "version"]
+COMMANDS = ["run", "plan", "submit", "merge", "status", "query", "report", "diagnose", "import", "schema", "doctor", "version"]
 SMOKE = SOURCE / "experiments/smoke.yaml"
 LOSSES = "fold,step,total,entropy,diversity\n" + "".join(
     f"{fold},{step},{0.9 / (1 + step) + 0.15 * 0.2 + fold / 100:.6f},{0.9 / (1 + step) + fold / 100:.6f},0.2\n"
@@ -56,6 +56,21 @@ class CommandLine(unittest.TestCase):
             self.assertIn(f"tenfold {command}", shown)
         for hidden in ["mpi-check", "rank", "empty-trials"]:
             self.assertNotIn(hidden, text + self.call("run", "--help").stdout)
+
+    def test_submit_without_a_cluster(self):
+        self.environment.update(PATH="/nowhere", TENFOLD_SITE=str(self.here / "site.yaml"))
+        script = self.call("submit", SMOKE, "--slots", 2, "--time", "1-12", "--array", 3, "--dry-run").stdout
+        self.assertTrue(script.startswith("#!/bin/bash\n#SBATCH --job-name="))
+        self.assertIn("#SBATCH --time=1-12\n", script)
+        self.assertIn('--shard "$SLURM_ARRAY_TASK_ID/3"', script)
+        subprocess.run(["/bin/bash", "-n"], input=script, text=True, check=True)
+        self.assertEqual([], list(self.here.iterdir()))
+        self.assertIn("--gpus-per-node", self.fails("submit", SMOKE, "--time", "60"))
+        self.assertIn("HH:MM:SS", self.fails("submit", SMOKE, "--slots", 2, "--time", "soon"))
+        self.assertIn("multiple", self.fails("submit", SMOKE, "--slots", 3, "--nodes", 2))
+        self.assertIn("sbatch is not in PATH", self.fails("submit", SMOKE, "--slots", 2, code=5))
+        (self.here / "site.yaml").write_text("modul: [x]\n")
+        self.assertIn("site.yaml:1:1: unknown key \"modul\"", self.fails("submit", SMOKE, "--slots", 2))
 
     def test_the_same_flag_for_the_store_everywhere(self):
         for command in ["run", "plan", "status", "query", "report", "diagnose", "import", "doctor"]:
@@ -102,16 +117,6 @@ class CommandLine(unittest.TestCase):
         for words in ["4 configurations, 2 fits, 8 trials", "64 in training, 160 in adaptation", "does not exist yet"]:
             self.assertIn(words, text)
         self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
-
-    def test_plan_tells_how_many_trials_over_several_slots_fit_at_once(self):
-        sizes = ["--set", "sweep={resources.ranks_per_trial: [1, 2, 6]}", "--slots", 5, "--device", "cpu"]
-        plan = json.loads(self.call("plan", SMOKE, "--json", *sizes).stdout)
-        self.assertEqual([(g["ranks"], g["configurations"], g["at_once"]) for g in plan["groups"]],
-                         [(1, 1, 5), (2, 1, 2), (6, 1, 0)])
-        text = self.call("plan", SMOKE, *sizes).stdout
-        self.assertIn("2 slots per trial in 1 configuration: 2 arrays at once", text)
-        self.assertIn("6 slots per trial in 1 configuration: more than there are (5)", text)
-        self.assertNotIn("per trial", self.call("plan", SMOKE, "--device", "cpu").stdout)
 
     def test_plan_follows_set_and_no_share(self):
         plan = json.loads(self.call("plan", SMOKE, "--json", "--set", "folds.k=3", "--set", "ttt.steps=7", "--no-share").stdout)

@@ -60,7 +60,7 @@ class Launcher(unittest.TestCase):
         base = pathlib.Path(self.folder.name)
         self.root, self.tools, self.cache = base / "a clone", base / "tools", base / "cache"
         self.calls_file = base / "calls"
-        for part in ["experiments", "datasets", "ttt", "trainer", "db", "runner", "cmake", "tests/benchmarks"]:
+        for part in ["experiments", "datasets", "ttt", "trainer", "db", "runner", "slurm", "cmake", "tests/benchmarks"]:
             (self.root / part).mkdir(parents=True)
         (self.root / "experiments/spec.cpp").write_text("")
         (self.root / "CMakeLists.txt").write_text("")

@@ -1,0 +1,229 @@
+// Jobs on a real SLURM: what `tenfold submit` writes is run by sbatch, signalled, requeued, preempted, and ends with
+// the results of an undisturbed run. The trainer is the fake one: what it computes is as exact, and sooner done.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <thread>
+
+#include "tests/integration/run_process.h"
+#include "tests/slurm/slurm_cluster.h"
+
+namespace tenfold {
+namespace {
+
+using std::chrono::seconds;
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr auto kLimit = seconds(100);  // for what takes a few seconds on an idle machine
+constexpr const char* kExperiment = R"(name: fake
+dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
+folds: {kind: stratified, k: 4}
+model: {kind: mlp, hidden: [16]}
+train: {epochs: 4, batch_size: 16}
+ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
+metrics: [accuracy]
+checkpoint: {every_s: 5}
+sweep:
+  ttt.lr: [1e-4, 1e-3, 1e-2]
+)";
+
+class Slurm : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (!why_no_slurm().empty()) return;
+    work_ = std::make_unique<Workspace>();
+    work_->use_fake_trainer();
+    work_->write("x.yaml", kExperiment);
+    std::filesystem::create_directory(work_->file("slurm"));
+    cluster_ = std::make_unique<SlurmCluster>(work_->file("slurm"));
+    work_->set("SLURM_CONF", cluster_->configuration().string());
+    work_->set("TENFOLD_SITE", work_->file("site.yaml").string());
+    const Finished calm = work_->tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "2", "--device", "cpu"});
+    ASSERT_EQ(calm.exit_code, 0) << calm.output;
+    expected_ = results_of(*work_, "calm.db");
+  }
+  static void TearDownTestSuite() {
+    cluster_.reset();
+    if (!work_) return;
+    EXPECT_TRUE(work_->wait_until_none_left(seconds(5))) << "SLURM left processes behind";
+    work_.reset();
+  }
+  void SetUp() override {
+    const std::string why = why_no_slurm();
+    // As root `./tenfold test` installs SLURM: then its absence is a failure.
+    if (!why.empty() && std::getenv("TENFOLD_EXPECT_SLURM")) FAIL() << why;
+    if (!why.empty()) GTEST_SKIP() << why;
+    ASSERT_NE(cluster_, nullptr);
+    work_->set("TENFOLD_FAKE_STEP_MS", "40");
+  }
+
+  // The output of a command line of SLURM's.
+  static std::string slurm(const std::string& command) {
+    const std::string line = "SLURM_CONF='" + cluster_->configuration().string() + "' " + command + " 2>&1";
+    std::string said;
+    if (FILE* answer = ::popen(line.c_str(), "r")) {
+      char text[512];
+      while (std::fgets(text, sizeof text, answer)) said += text;
+      ::pclose(answer);
+    }
+    return said;
+  }
+  static bool until(const std::function<bool()>& condition) {
+    const auto deadline = std::chrono::steady_clock::now() + kLimit;
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    return true;
+  }
+  // `tenfold submit` of x.yaml; the job's number.
+  static std::string submit(const std::string& db, const std::vector<std::string>& more) {
+    std::vector<std::string> words{"submit", "x.yaml", "--db", db};
+    words.insert(words.end(), more.begin(), more.end());
+    const Finished finished = work_->tenfold(words);
+    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    const std::string key = "submitted as job ";
+    const auto at = finished.output.find(key);
+    EXPECT_NE(at, std::string::npos) << finished.output;
+    return finished.output.substr(at + key.size(), finished.output.find(',', at) - at - key.size());
+  }
+  // "JobState=..." and the like of a job or task.
+  static std::string property(const std::string& job, const std::string& name) {
+    const std::string all = " " + slurm("scontrol show job -o " + job);
+    const auto at = all.find(" " + name + "=");
+    if (at == std::string::npos) return "";
+    const auto begin = at + name.size() + 2;
+    return all.substr(begin, all.find(' ', begin) - begin);
+  }
+  static bool ended(const std::string& job) {
+    const std::string state = property(job, "JobState");
+    return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED";
+  }
+  // A requeued job waits for two minutes unless it is asked to come at once, and for a moment that cannot be asked.
+  static bool comes_back(const std::string& job) {
+    return until([&] {
+      if (property(job, "Restarts") == "0") return false;
+      const std::string state = property(job, "JobState");
+      if (state == "RUNNING" || state == "COMPLETED") return true;
+      slurm("scontrol update JobId=" + job + " StartTime=now");
+      return false;
+    });
+  }
+  static std::string log_of(const std::string& db, const std::string& job) {
+    std::ifstream in(work_->file(db + ".jobs/fake-" + job + ".log"));
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  // A store that is only being made cannot answer yet.
+  static bool has_checkpoints(const std::string& db) {
+    const Finished asked =
+        work_->tenfold({"query", "SELECT count(*) > 0 FROM checkpoint", "--db", db, "--format", "csv"});
+    return asked.exit_code == 0 && asked.output.ends_with("\n1\n");
+  }
+
+  static std::unique_ptr<Workspace> work_;
+  static std::unique_ptr<SlurmCluster> cluster_;
+  static std::string expected_;
+};
+std::unique_ptr<Workspace> Slurm::work_;
+std::unique_ptr<SlurmCluster> Slurm::cluster_;
+std::string Slurm::expected_;
+
+TEST_F(Slurm, AJobStopsAtItsSignalComesBackAndGoesOn) {
+  const std::string job = submit("a.db", {"--slots", "2", "--time", "10"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("a.db"); })) << log_of("a.db", job);
+  const Finished status = work_->tenfold({"status", "--db", "a.db"});
+  EXPECT_THAT(status.output, HasSubstr("job " + job + " (fake): RUNNING"));
+  slurm("scancel --batch --signal=USR2 " + job);  // what SLURM does some time before the limit
+  ASSERT_TRUE(comes_back(job)) << log_of("a.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("a.db", job);
+  const std::string log = log_of("a.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
+  EXPECT_EQ(results_of(*work_, "a.db"), expected_);
+  EXPECT_THAT(log, AllOf(HasSubstr("USR2: stopping at the next step"), HasSubstr("the run ended with code 75"),
+                         HasSubstr("time limit 1 of at most 20"), HasSubstr("restarts: 1"),
+                         HasSubstr("the run ended with code 0")));
+  EXPECT_EQ(work_->query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+  EXPECT_EQ(work_->query("a.db", "SELECT job, experiment, nodes, slots, time_limit, launcher FROM cluster_job"),
+            job + ",fake,1,2,10,mpirun\n");
+  EXPECT_EQ(work_->query("a.db", "PRAGMA integrity_check"), "ok\n");
+}
+
+TEST_F(Slurm, WhatMayNotComeBackAnyMoreStaysOut) {
+  const std::string job = submit("b.db", {"--slots", "2", "--time", "10", "--set", "resources.requeues=0"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("b.db"); })) << log_of("b.db", job);
+  slurm("scancel --batch --signal=USR2 " + job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("b.db", job);
+  EXPECT_EQ(property(job, "JobState"), "FAILED");
+  EXPECT_EQ(property(job, "ExitCode"), "75:0");
+  EXPECT_EQ(property(job, "Restarts"), "0");
+  EXPECT_THAT(log_of("b.db", job), HasSubstr("more than resources.requeues (0) allows"));
+}
+
+TEST_F(Slurm, APreemptedJobComesBackUncounted) {
+  work_->set("TENFOLD_FAKE_STEP_MS", "150");
+  const std::string job = submit("c.db", {"--slots", "2", "--time", "10", "--partition", "main"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("c.db"); })) << log_of("c.db", job);
+  // Its signal comes at once, and 20 s to stop in.
+  const std::string urgent =
+      slurm("sbatch --parsable --partition=urgent --ntasks=8 --time=1 --output=/dev/null --wrap='sleep 1'");
+  ASSERT_TRUE(comes_back(job)) << urgent << log_of("c.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("c.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("c.db", job);
+  EXPECT_FALSE(std::filesystem::exists(work_->file("c.db.jobs/" + job + ".requeues")));
+  EXPECT_EQ(results_of(*work_, "c.db"), expected_);
+}
+
+TEST_F(Slurm, ACancelledJobStaysAway) {
+  const std::string job = submit("d.db", {"--slots", "2", "--time", "10"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("d.db"); })) << log_of("d.db", job);
+  slurm("scancel --full " + job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("d.db", job);
+  EXPECT_EQ(property(job, "JobState"), "CANCELLED");
+  EXPECT_EQ(property(job, "Restarts"), "0");
+}
+
+TEST_F(Slurm, AnArrayComputesPartsThatMergeIntoOne) {
+  const std::string job = submit("e.db", {"--slots", "1", "--time", "10", "--array", "2"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("e.shard-1-of-2.db"); })) << log_of("e.db", job + "_1");
+  EXPECT_THAT(work_->tenfold({"status", "--db", "e.db"}).output, HasSubstr("task " + job + "_1: RUNNING"));
+  slurm("scancel --batch --signal=USR2 " + job + "_1");
+  ASSERT_TRUE(comes_back(job + "_1")) << log_of("e.db", job + "_1");
+  for (const std::string& task : {job + "_1", job + "_2"}) {
+    ASSERT_TRUE(until([&] { return ended(task); })) << log_of("e.db", task);
+    EXPECT_EQ(property(task, "JobState"), "COMPLETED") << log_of("e.db", task);
+  }
+  EXPECT_EQ(property(job + "_1", "Restarts"), "1");
+  EXPECT_EQ(property(job + "_2", "Restarts"), "0");
+  const Finished merged = work_->tenfold({"merge", "e.db", "e.shard-1-of-2.db", "e.shard-2-of-2.db"});
+  EXPECT_EQ(merged.exit_code, 0) << merged.output;
+  EXPECT_EQ(results_of(*work_, "e.db"), expected_);
+}
+
+TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
+  work_->set("TENFOLD_FAKE_STEP_MS", "1");
+  const std::string job = submit("f.db", {"--slots", "2", "--time", "10", "--launcher", "srun"});
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("f.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("f.db", job);
+  EXPECT_EQ(results_of(*work_, "f.db"), expected_);
+  EXPECT_EQ(work_->query("f.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
+}
+
+// Tasks of srun that do not know each other would all be a run of their own.
+TEST_F(Slurm, AWorldOfTheWrongSizeIsRefusedAtOnce) {
+  const std::string run = (std::filesystem::path(std::getenv("TENFOLD_BIN_DIR")) / "tenfold").string() + " run '" +
+                          work_->file("x.yaml").string() + "' --device cpu --db '" + work_->file("g.db").string() + "'";
+  const std::string said = slurm("srun --ntasks=3 --time=1 --mpi=none " + run);
+  EXPECT_THAT(said, AllOf(HasSubstr("srun started 3 tasks that do not know each other"), HasSubstr("--mpi=pmix")));
+  EXPECT_FALSE(std::filesystem::exists(work_->file("g.db")));
+}
+
+}  // namespace
+}  // namespace tenfold
