@@ -68,7 +68,6 @@ class Registration {
   RegisteredPlan run();
 
  private:
-  void clean_up_after_crash();
   void register_experiment();
   void load_known();
   bool changed() const;
@@ -97,7 +96,7 @@ class Registration {
 };
 
 RegisteredPlan Registration::run() {
-  clean_up_after_crash();
+  impl_.end_what_a_kill_left();
   register_experiment();
   load_known();
   if (!result_.existed || changed()) {
@@ -122,16 +121,6 @@ RegisteredPlan Registration::run() {
   reopen_fits();
   load_history();
   return std::move(result_);
-}
-
-// Whoever registers holds the run lock, so nothing else is running.
-void Registration::clean_up_after_crash() {
-  Statement attempts(db_,
-                     "UPDATE attempt SET outcome = 'failed', reason = 'the run ended without a word', "
-                     "finished_at = ?1 WHERE outcome = 'running'");
-  attempts.bind(1, impl_.now).run();
-  db_.execute("UPDATE fit SET status = 'pending' WHERE status IN ('running', 'stopped')");
-  db_.execute("UPDATE trial SET status = 'pending' WHERE status IN ('running', 'stopped')");
 }
 
 void Registration::register_experiment() {

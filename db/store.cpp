@@ -72,6 +72,25 @@ void Store::Impl::require_transaction(const char* what) const {
   if (!in_transaction) throw Error(ErrorKind::internal, std::string("Store::") + what + " outside begin and commit");
 }
 
+// Whoever registers a plan holds the run lock, so nothing else is running.
+void Store::Impl::end_what_a_kill_left() {
+  Statement running(connection, "SELECT count(*) FROM attempt WHERE outcome = 'running'");
+  running.next();
+  if (const std::int64_t lost = running.integer(0); lost > 0)
+    statements->insert_event.bind(1, now)
+        .bind(2, std::optional<RowId>())
+        .bind(3, "run_lost")
+        .bind(4, "the run before this one ended without a word; attempts under way: " + std::to_string(lost))
+        .run();
+  running.reset();
+  Statement attempts(connection,
+                     "UPDATE attempt SET outcome = 'failed', reason = 'the run ended without a word', "
+                     "finished_at = ?1 WHERE outcome = 'running'");
+  attempts.bind(1, now).run();
+  connection.execute("UPDATE fit SET status = 'pending' WHERE status IN ('running', 'stopped')");
+  connection.execute("UPDATE trial SET status = 'pending' WHERE status IN ('running', 'stopped')");
+}
+
 void Store::Impl::set_status(UnitKind kind, RowId unit, TrialStatus status, const std::string& reason) {
   Statement& update = kind == UnitKind::fit ? statements->fit_status : statements->trial_status;
   update.bind(1, unit).bind(2, to_string(status));

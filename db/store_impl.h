@@ -34,6 +34,7 @@ struct Store::Impl {
 
   void require_transaction(const char* what) const;
   void set_status(UnitKind kind, RowId unit, TrialStatus status, const std::string& reason);
+  void end_what_a_kill_left();
 
   // lowered_rates.cpp
   void set_rate(UnitKind kind, RowId unit, const LoweredRate& rate);

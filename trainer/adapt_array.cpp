@@ -44,7 +44,6 @@ class AdaptArray {
   void compute_statistics_only(const Batch& batch, const ForwardMode& mode);
   void store_predictions(const at::Tensor& logits, const at::Tensor& weights);
   void fill_tables(std::int64_t pass);
-  at::Tensor of_all_ranks(const at::Tensor& rows) const;
   void compute_pass(std::int64_t pass);
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
@@ -250,18 +249,9 @@ TttStepRow AdaptArray::summarise(std::int64_t index, std::int64_t pass, const fl
   return row;
 }
 
-// (updates, lanes, rows of a rank, ...) of every rank, as one.
-at::Tensor AdaptArray::of_all_ranks(const at::Tensor& rows) const {
-  if (context_.group == nullptr) return rows;
-  const WatchedWork watched(context_.group);
-  const at::Tensor all = gathered(*context_.group, rows, 2);
-  compute_.synchronise();
-  return all;
-}
-
 void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
   const at::Tensor metrics = metrics_.cpu(), probabilities = probabilities_.cpu();
-  const at::Tensor predicted = of_all_ranks(predicted_).cpu();
+  const at::Tensor predicted = of_all_ranks(context_, predicted_).cpu();
   Progress progress;
   progress.step = pass;
   double reporting = 0;
@@ -381,7 +371,8 @@ void AdaptArray::run() {
     fill_tables(pass);
     compute_pass(pass);
     if (pass == 0 && logits_.defined())
-      evaluation_.report_online(of_all_ranks(logits_), of_all_ranks(tables_.indices), tables_, batches_);
+      evaluation_.report_online(of_all_ranks(context_, logits_), of_all_ranks(context_, tables_.indices), tables_,
+                                batches_);
     report_pass(pass, seconds_since(pass_start));
     finish_members(pass);
     if (all_at_rest(pass + 1)) return;

@@ -30,4 +30,12 @@ void expect_agreement(Collective& group, const std::vector<at::Tensor>& tensors)
                                          "of one model");
 }
 
+at::Tensor of_all_ranks(const ArrayContext& context, const at::Tensor& rows) {
+  if (context.group == nullptr) return rows;
+  const WatchedWork watched(context.group);
+  const at::Tensor all = gathered(*context.group, rows, 2);
+  context.compute.synchronise();
+  return all;
+}
+
 }  // namespace tenfold
