@@ -37,7 +37,7 @@ void Coordinator::stop_for_storage(const std::string& reason) {
   storage_problem_ = reason;
   event(-1, "storage_problem", reason);
   front_.note("stopping: " + reason);
-  if (!draining_) begin_drain();
+  if (!draining_) begin_drain(reason);
 }
 
 // A crash may have come of them.
