@@ -54,6 +54,7 @@ class PipeReporter final : public Reporter {
   void rows(std::uint32_t, std::span<const GateRow>) override {}
   void rows(std::uint32_t, std::span<const PositionLossRow>) override {}
   void rows(std::uint32_t, std::span<const GroupStepRow>) override {}
+  void rows(std::uint32_t, std::span<const PairScoreRow>) override {}
   void checkpoint(const CheckpointNotice& notice) override { tell(FrameType::checkpoint, encode(notice)); }
   void outcome(const MemberOutcome&) override {}
   void progress(const Progress& progress) override {
