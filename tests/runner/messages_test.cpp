@@ -78,9 +78,10 @@ TEST(Chunks, NonsenseIsRefusedBeforeAnythingIsAllocated) {
 }
 
 TEST(Introduction, SurvivesItsJson) {
-  const WorkerIntroduction sent{"host", 4711, "cuda:1", 3, "/x/3.log", "they share"};
+  const WorkerIntroduction sent{"host", "machine", 4711, "cuda:1", 3, "/x/3.log", "they share"};
   const WorkerIntroduction got = decode_introduction(encode(sent));
   EXPECT_EQ(got.host, sent.host);
+  EXPECT_EQ(got.machine, sent.machine);
   EXPECT_EQ(got.pid, sent.pid);
   EXPECT_EQ(got.device, sent.device);
   EXPECT_EQ(got.slot, sent.slot);
