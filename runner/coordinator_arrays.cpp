@@ -30,7 +30,7 @@ void Coordinator::feed() {
     std::vector<GroupSlot> slots;
     for (const int rank : idle) {
       const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
-      slots.push_back({rank, worker.host, worker.device});
+      slots.push_back({rank, worker.machine, worker.device});
     }
     if (!reaches_a_checkpoint(*planned)) continue;
     dispatch(choose_members(slots, planned->ranks), std::move(*planned));

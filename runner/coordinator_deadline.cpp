@@ -26,7 +26,7 @@ double Coordinator::first_checkpoint_s(const PlannedArray& planned) const {
     const double expected = costs_.expected_s(scheduler_->item(u));
     whole_s = expected < 0 || whole_s < 0 ? -1 : whole_s + expected;
   }
-  if (whole_s >= 0) first_s = std::min(first_s, whole_s);
+  if (whole_s >= 0) first_s = std::min(first_s, whole_s / planned.ranks);
   if (wanted.every_steps) {
     const double step_s = slowest_step_s_[planned.stage == Stage::fit ? 0 : 1];
     first_s = std::min(first_s, step_s * *wanted.every_steps);

@@ -46,18 +46,18 @@ Room Coordinator::room(const std::vector<int>& idle) const {
 }
 
 JobGroup Coordinator::group_of(const std::vector<int>& workers) const {
-  const std::string& host = peers_[static_cast<std::size_t>(workers.front())].introduction.host;
+  const WorkerIntroduction& leader = peers_[static_cast<std::size_t>(workers.front())].introduction;
   const bool one_host = std::all_of(workers.begin(), workers.end(), [&](int rank) {
-    return peers_[static_cast<std::size_t>(rank)].introduction.host == host;
+    return peers_[static_cast<std::size_t>(rank)].introduction.machine == leader.machine;
   });
-  return {0, static_cast<std::int32_t>(workers.size()), host, one_host};
+  return {0, static_cast<std::int32_t>(workers.size()), leader.host, one_host};
 }
 
 std::string Coordinator::device_of(const RunningArray& array) const {
   std::vector<GroupSlot> slots;
   for (const int rank : array.workers) {
     const WorkerIntroduction& worker = peers_[static_cast<std::size_t>(rank)].introduction;
-    slots.push_back({rank, worker.host, worker.device});
+    slots.push_back({rank, worker.machine, worker.device});
   }
   return describe_members(slots);
 }
