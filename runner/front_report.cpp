@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "db/file_system.h"
 #include "db/results_table.h"
 
 namespace tenfold {
@@ -59,7 +60,7 @@ std::string describe_start(const PreparedExperiment& prepared, const RegisteredP
                      count(static_cast<std::int64_t>(plan.fits.size()), "fit") + ", on " +
                      count(layout.choice.slots, "slot") + (layout.choice.gpu ? " (GPU)" : " (CPU)") +
                      (layout.several() ? " of " + count(hosts, "host") : "") + "; results in " + options.db.string() +
-                     "\n";
+                     (is_store_published(options.db) ? ", copied there every few seconds\n" : "\n");
   if (!registered.existed) return text;
   const std::int64_t done = with_status(registered.trials, TrialStatus::done);
   const std::int64_t failed = with_status(registered.trials, TrialStatus::failed);

@@ -99,6 +99,7 @@ class Published : public testing::Test {
 TEST_F(Published, AWholeRunLeavesOneFileAndNothingOnTheNode) {
   const Finished finished = work_.tenfold(run("a.db"));
   ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("results in a.db, copied there every few seconds"));
   expect_as_undisturbed(work_, "a.db", expected());
   expect_none_left(work_);
   EXPECT_TRUE(std::filesystem::is_empty(node_));
