@@ -99,9 +99,18 @@ std::string host_lines(const ClusterJob& job) {
          "done >\"$SLURM_HOSTFILE\"\n\n";
 }
 
+// mpirun fills the nodes in order, each with as many ranks as this says.
+std::string rank_lines(const ClusterJob& job) {
+  const std::string per_node = std::to_string(workers_per_node(job));
+  return "# The coordinator is on the first node, beside its workers.\n"
+         "export SLURM_TASKS_PER_NODE='" +
+         std::to_string(workers_per_node(job) + 1) + "," + per_node +
+         (job.nodes > 2 ? "(x" + std::to_string(job.nodes - 1) + ")" : "") + "'\n";
+}
+
 std::string command(const ClusterJob& job, const ClusterSite& site) {
   const bool srun = job.launcher == "srun";
-  std::string text = srun && job.nodes > 1 ? host_lines(job) : "";
+  std::string text = job.nodes == 1 ? "" : srun ? host_lines(job) : rank_lines(job);
   text += "command=(\n";
   if (srun)
     text += "  srun --mpi=pmix --nodes=" + std::to_string(job.nodes) + " --ntasks=" + std::to_string(job.slots + 1) +

@@ -132,7 +132,8 @@ TEST_F(ClusterTest, TheScriptAsksForWhatIsWanted) {
   EXPECT_THAT(script, AllOf(HasSubstr("#SBATCH --job-name=x\n#SBATCH --nodes=4\n#SBATCH --ntasks-per-node=9\n"
                                       "#SBATCH --gpus-per-node=8\n#SBATCH --time=12:00:00\n#SBATCH --partition=gpu\n"),
                             HasSubstr("--output=/home/me/x.db.jobs/%x-%j.log\n"), HasSubstr("--requeue\n"),
-                            HasSubstr("--signal=B:USR2@120\n"), HasSubstr("allowed=20 ")));
+                            HasSubstr("--signal=B:USR2@120\n"), HasSubstr("allowed=20 "),
+                            HasSubstr("export SLURM_TASKS_PER_NODE='9,8(x3)'\n")));
   EXPECT_THAT(script, AllOf(Not(HasSubstr("{{")), Not(HasSubstr("--account")), Not(HasSubstr("--array"))));
   EXPECT_EQ(command_in(script),
             "</opt/tenfold><run></home/me/x.yaml><--db></home/me/x.db><--slots><32><--device><cuda><--time-limit><60>");
