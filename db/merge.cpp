@@ -6,6 +6,7 @@
 #include "db/merge_tables.h"
 #include "db/run_lock.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "db/store_impl.h"
 
 namespace tenfold {
@@ -290,9 +291,11 @@ MergeSummary merge_stores(const std::filesystem::path& out, const std::vector<st
   }
   locks.push_back(RunLock::acquire(out, "merge"));
   for (const std::filesystem::path& shard : shards) Store::open(shard);  // brings it forward
-  Store store = Store::open(out);
+  const StoreHome home(out, locks.back());
+  Store store = Store::open(home);
   MergeSummary summary;
   for (const std::filesystem::path& shard : shards) store.merge(shard, summary);
+  home.publish();
   store.count_trials(summary);
   return summary;
 }

@@ -10,6 +10,7 @@
 
 #include "db/run_lock.h"
 #include "db/store.h"
+#include "db/store_home.h"
 #include "experiments/error.h"
 #include "experiments/experiment.h"
 #include "experiments/problems.h"
@@ -107,11 +108,13 @@ std::string submit_and_record(const ClusterJob& job, const std::filesystem::path
   std::string number;
   try {
     const RunLock lock = RunLock::acquire(job.db, "submit");
-    Store store = Store::open(job.db);
+    const StoreHome home(job.db, lock);
+    Store store = Store::open(home);
     number = submit_held(script);
     store.begin();
     store.add_cluster_job(row_of(job, number, script, site));
     store.commit();
+    home.publish();
   } catch (...) {
     if (!number.empty()) cancel_job(number);
     throw;
