@@ -43,8 +43,9 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   // Means over samples as matrix products (see ttt/objective.cpp on the order of sums).
   const std::int64_t positions = x.dim() == 3 ? 1 : x.size(3) * x.size(4);
   const auto over_ranks = [&](const at::Tensor& part) { return group != nullptr ? summed(*group, part) : part; };
-  const at::Tensor count = over_ranks(sample_weight.sum(-1, true)).clamp_min(1);  // (K, 1)
-  const at::Tensor share = (sample_weight / count).unsqueeze(1);                  // (K, 1, B)
+  const at::Tensor real_count = over_ranks(sample_weight.sum(-1, true));  // (K, 1)
+  const at::Tensor count = real_count.clamp_min(1);
+  const at::Tensor share = (sample_weight / count).unsqueeze(1);  // (K, 1, B)
   const auto mean_of = [&](const at::Tensor& values) {
     const at::Tensor per_sample = values.dim() == 3 ? values : values.flatten(3).mean(-1);  // (K, B, F)
     return over_ranks(share.bmm(per_sample).squeeze(1));                                    // (K, F)
@@ -55,8 +56,7 @@ at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   {
     at::NoGradGuard no_grad;
     const at::Tensor n = count * static_cast<double>(positions);
-    // Padding comes last; a rank may have nothing else.
-    const at::Tensor real = (over_ranks(sample_weight.select(-1, 0)) > 0).to(x.scalar_type());
+    const at::Tensor real = (real_count.squeeze(-1) > 0).to(x.scalar_type());
     const at::Tensor rate = (momentum * real).unsqueeze(-1);
     const at::Tensor unbiased = var * (n / (n - 1).clamp_min(1));
     // where, not lerp by 0: a NaN in a batch that must not count would pass through the product.

@@ -13,6 +13,7 @@
 #include "tests/trainer/local_meeting.h"
 #include "tests/trainer/tensors.h"
 #include "trainer/agreement.h"
+#include "trainer/checkpoint.h"
 
 namespace tenfold::testing {
 namespace {
@@ -84,7 +85,7 @@ ExperimentSpec spec_of(const Workspace& space, const Kind& kind) {
   const std::string metrics = name == "transformer_lm" ? "[accuracy, nll]" : "[accuracy, nll, ece]";
   return spec_from_yaml("dataset: " + dataset + "\nfolds: {kind: kfold, k: 3}\nmodel: " + kind.model +
                         "\ntrain: {steps: 6, batch_size: 18, optimizer: {kind: sgd, lr: 0.5, momentum: 0}}\n"
-                        "ttt: {steps: 1, batch_size: 18, lr: 0.01, query_size: 18}\nmetrics: " +
+                        "ttt: {steps: 1, batch_size: 18, lr: 0.01, query_size: 18, optimizer: {kind: sgd}}\nmetrics: " +
                         metrics + "\ncheckpoint: {every_steps: 2}\n");
 }
 
@@ -190,8 +191,11 @@ TEST(GroupAdaptation, IsTheSameByEveryMethod) {
         "{method: tent, steps: 2, batch_size: 16, lr: 0.01, query_size: 21}",
         "{method: shot_im, steps: 2, batch_size: 5, lr: 0.01, query_size: 21, reset: batch}",
         "{method: bn, steps: 1, batch_size: 16, query_size: 21}", "{method: source}"}) {
-    ExperimentSpec spec = small_spec(std::string("ttt: ") + ttt + "\n");
-    spec.model.norm = "batch";
+    ExperimentSpec spec = spec_from_yaml(
+        "dataset: {kind: synthetic, samples: 120, features: 7, classes: 3, separation: 4, seed: 5}\n"
+        "folds: {kind: stratified, k: 4}\nmodel: {kind: mlp, hidden: [12], norm: batch, dropout: 0.2}\n"
+        "train: {epochs: 2, batch_size: 16}\nttt: " +
+        std::string(ttt) + "\n");
     spec.ttt.optimizer.kind = "sgd";  // Adam would amplify the rounding of gradients that are almost zero
     const Fits fits = fit(space, spec, 2, "fit");
     const std::vector<Case> cases = {{spec, 0, 0, {}, fits.last[0]}, {spec, 0, 1, {}, fits.last[1]}};
