@@ -8,6 +8,7 @@
 #include "datasets/file_content.h"
 #include "datasets/label_table.h"
 #include "datasets/loaders.h"
+#include "datasets/memory_need.h"
 #include "experiments/error.h"
 
 namespace tenfold {
@@ -289,6 +290,8 @@ class CsvLoader {
     if (width > kMaxFeatures)
       fail("its categories make " + std::to_string(width) +
            " features; leave some columns out with dataset.ignore_columns");
+    // A column of texts becomes many times its size; the width is bounded above, and rows are lines that there are.
+    require_memory(static_cast<std::uint64_t>(rows_) * static_cast<std::uint64_t>(width) * sizeof(float), spec_.path);
     parts.sample_shape = {width};
     parts.samples.assign(static_cast<std::size_t>(rows_ * width), 0.0f);
     if (any_category) parts.one_hot.assign(static_cast<std::size_t>(width), false);

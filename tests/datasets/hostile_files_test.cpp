@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 
@@ -88,6 +89,23 @@ TEST_F(HostileFiles, DecompressionBombs) {
   images.labels = folder_.write("labels", test::idx(0x08, {4}, std::string("\1\2\1\2", 4)));
   const std::string message = test::error_of(ErrorKind::data, [&] { load_dataset(images); });
   EXPECT_NE(message.find("inflates to more than the 32 bytes"), std::string::npos) << message;
+}
+
+// A table of a few megabytes whose categories would take 100 GiB as 0/1 features.
+TEST_F(HostileFiles, CategoriesThatFillTheMemory) {
+  if (static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE)) > 100e9)
+    GTEST_SKIP() << "this machine has the memory";
+  std::string content = "a,b,c,d,e,f,g,h,y\n";
+  for (int row = 0; row < 60'000; ++row) {
+    for (int column = 0; column < 8; ++column) content += std::to_string(row) + ",";
+    content += row % 2 == 0 ? "x\n" : "z\n";
+  }
+  DatasetSpec csv = spec("csv", "d.csv");
+  folder_.write("d.csv", content);
+  csv.label_column = "y";
+  csv.categorical_columns = {"a", "b", "c", "d", "e", "f", "g", "h"};
+  const std::string message = test::error_of(ErrorKind::data, [&] { load_dataset(csv); });
+  EXPECT_NE(message.find("d.csv: takes 107 GiB of memory"), std::string::npos) << message;
 }
 
 }  // namespace
