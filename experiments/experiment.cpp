@@ -329,7 +329,7 @@ std::string Experiment::placed(std::size_t configuration, const std::string& mes
                                      {"dataset.labels", dataset.labels},
                                      {"dataset.groups", dataset.groups},
                                      {"diagnostics.minimal_pairs", spec.diagnostics.minimal_pairs}})
-      if (key.empty() && !file.empty() && message.starts_with(file + ":")) key = name;
+      if (key.empty() && !file.empty() && message.starts_with(file + ": ")) key = name;
   }
   return key.empty() ? message : where(configuration, key) + ": " + message;
 }

@@ -77,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Refused{"dataset: synthetic_sequences\nmodel: {kind: ttt_rnn, ttt: {inner: per_batch}}\nresources: "
                 "{ranks_per_trial: 2}",
-                "x.yaml:3:29: resources.ranks_per_trial is 2, but model.ttt.inner per_batch"},
+                "x.yaml:3:30: resources.ranks_per_trial is 2, but model.ttt.inner per_batch"},
         Refused{"dataset: digits\ntrain: {batch_size: 3}\nresources: {ranks_per_trial: 4}",
                 "resources.ranks_per_trial is 4, more than train.batch_size (3)"},
         Refused{"seed: 1", "x.yaml:1:1: dataset.kind is missing"}, Refused{"dataset: csv", "dataset.path is missing"},
