@@ -8,6 +8,7 @@
 
 #include "datasets/safetensors.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "experiments/storage_advice.h"
 
 namespace tenfold {
@@ -49,8 +50,10 @@ class FileAside {
     const int status = ::close(fd_);
     fd_ = -1;
     if (status != 0) fail(target_, "cannot be written");
+    fault_point("rename");
     if (::rename(aside_.c_str(), target_.c_str()) != 0) fail(target_, "cannot be given its name");
     committed_ = true;
+    fault_point("renamed");
     if (sync) sync_folder();
   }
 
@@ -125,6 +128,7 @@ Digest write_safetensors(const std::filesystem::path& file, const std::map<std::
   };
   put(length, sizeof length);
   put(text.data(), text.size());
+  fault_point("write");
   for (const auto* tensor : order)
     if (!tensor->second.data.empty()) put(tensor->second.data.data(), tensor->second.data.size());
   aside.commit(sync);

@@ -5,6 +5,7 @@
 #include "db/schema.h"
 #include "db/store_home.h"
 #include "db/store_impl.h"
+#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {
@@ -125,12 +126,14 @@ void Store::commit() {
   const std::size_t before = impl_->superseded.size();
   impl_->note_superseded();
   try {
+    fault_point("commit");
     impl_->connection.execute("COMMIT");
   } catch (...) {
     impl_->superseded.resize(before);
     throw;
   }
   impl_->in_transaction = false;
+  fault_point("committed");
 }
 
 void Store::rollback() {

@@ -79,6 +79,11 @@ void ChildProcess::kill_whole_session() {
   for (const pid_t member : processes_of_session(pid_)) ::kill(member, SIGKILL);
 }
 
+int ChildProcess::ended_by_signal() const {
+  const int code = exit_code();
+  return code > 128 && code < 128 + NSIG ? code - 128 : 0;
+}
+
 std::string ChildProcess::how_it_ended() const {
   if (!status_) return "still runs";
   if (WIFSIGNALED(*status_)) return "killed by " + signal_name(WTERMSIG(*status_));

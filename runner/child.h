@@ -30,6 +30,8 @@ class ChildProcess {
   // "killed by SIGSEGV (segmentation fault)", "exited with code 3"; only after it has ended.
   std::string how_it_ended() const;
   int exit_code() const;  // 128 + number when a signal ended it; -1: it still runs
+  // The signal that ended it, also one that it took and told by exit code 128 + number; 0: none did.
+  int ended_by_signal() const;
 
  private:
   pid_t pid_ = -1;

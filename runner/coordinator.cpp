@@ -10,6 +10,7 @@
 
 #include "datasets/dataset.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "runner/hosts.h"
 #include "runner/stuck_watch.h"
 
@@ -52,6 +53,7 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
 }
 
 RunOutcome Coordinator::run() {
+  report_progress(Clock::now());  // the front knows from it that the run has begun
   StuckWatch watch(kStuckLimit_s, kStuckLimitTerminated_s);
   while (!finished()) {
     watch.turn();
@@ -73,6 +75,7 @@ RunOutcome Coordinator::run() {
   writer_.flush();
   if (!storage_problem_.empty()) throw Error(ErrorKind::storage, storage_problem_);
   last_commit_ = Clock::now();
+  fault_point("finish");
   return outcome();
 }
 

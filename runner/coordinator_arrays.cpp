@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "runner/coordinator.h"
 #include "runner/group_members.h"
 #include "runner/progress.h"
@@ -82,6 +83,7 @@ void Coordinator::dispatch(std::vector<int> workers, PlannedArray planned) {
                            ? -1
                            : std::max(array.expected_s, 0.0) + expected;
   }
+  fault_point("dispatch");
   ArrayJob job = jobs_.build(planned, units_, number);
   job.group = group_of(workers);
   for (const int rank : workers) {
@@ -95,6 +97,7 @@ void Coordinator::dispatch(std::vector<int> workers, PlannedArray planned) {
   array.workers = std::move(workers);
   array.plan = std::move(planned);
   running_.emplace(number, std::move(array));
+  fault_point("dispatched");
 }
 
 // The attempts of a group begin with the first of its workers.

@@ -1,6 +1,7 @@
 #include "runner/coordinator_front.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -17,9 +18,16 @@ std::string dump(const nlohmann::json& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+// USR1 is none: some MPIs and NCCL use it among themselves.
+bool any_asks_to_drain(SignalReceiver& signals) {
+  bool any = false;
+  while (const auto signal = signals.next()) any |= *signal != SIGUSR1;
+  return any;
+}
+
 class SocketFront final : public FrontLink {
  public:
-  explicit SocketFront(UniqueFd fd) : channel_(std::move(fd)) {}
+  SocketFront(UniqueFd fd, SignalReceiver& signals) : channel_(std::move(fd)), signals_(signals) {}
 
   int fd() const override { return channel_.fd(); }
   void progress(const ProgressSnapshot& snapshot) override {
@@ -42,6 +50,7 @@ class SocketFront final : public FrontLink {
     channel_.flush();
     while (const auto line = channel_.next())
       if (decode_front_line(*line).kind == FrontLine::Kind::drain) drain_ = true;
+    drain_ |= any_asks_to_drain(signals_);
     return drain_;
   }
   bool gone() override { return channel_.closed(); }
@@ -50,6 +59,7 @@ class SocketFront final : public FrontLink {
   void send(FrontLine::Kind kind, std::string content) { channel_.send(encode(FrontLine{kind, std::move(content)})); }
 
   LineChannel channel_;
+  SignalReceiver& signals_;
   bool drain_ = false;
 };
 
@@ -62,7 +72,7 @@ class TerminalFront final : public FrontLink {
   void note(const std::string& line) override { view_.note(line); }
   void outcome(const RunOutcome&) override {}
   bool drain_requested() override {
-    while (signals_.next()) drain_ = true;
+    drain_ |= any_asks_to_drain(signals_);
     return drain_;
   }
   bool gone() override { return false; }
@@ -121,8 +131,8 @@ FrontLine decode_front_line(const std::string& text) {
   }
 }
 
-std::unique_ptr<FrontLink> socket_front(const std::filesystem::path& socket) {
-  return std::make_unique<SocketFront>(connect_unix(socket));
+std::unique_ptr<FrontLink> socket_front(const std::filesystem::path& socket, SignalReceiver& signals) {
+  return std::make_unique<SocketFront>(connect_unix(socket), signals);
 }
 
 std::unique_ptr<FrontLink> terminal_front(SignalReceiver& signals, bool quiet) {

@@ -38,7 +38,8 @@ class FrontLink {
 };
 
 // The front process at the other end of a Unix socket: JSON lines in both directions.
-std::unique_ptr<FrontLink> socket_front(const std::filesystem::path& socket);
+// Signals that reach the rank (mpirun passes them on) ask for a drain, too.
+std::unique_ptr<FrontLink> socket_front(const std::filesystem::path& socket, SignalReceiver& signals);
 
 // Inside a foreign MPI world rank 0 draws its own progress; signals ask for a drain.
 std::unique_ptr<FrontLink> terminal_front(SignalReceiver& signals, bool quiet);

@@ -1,10 +1,8 @@
 #include "runner/coordinator_jobs.h"
 
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "experiments/error.h"
 
@@ -13,12 +11,11 @@ namespace {
 
 constexpr std::size_t kKeptSpecifications = 64;
 
+// Not the time of day: a clock that is set back would give out a name again, and with it the names of files.
 std::string run_name() {
-  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  std::random_device random;
   char text[32];
-  std::snprintf(
-      text, sizeof text, "%llx",
-      static_cast<unsigned long long>(std::chrono::duration_cast<std::chrono::milliseconds>(since_epoch).count()));
+  std::snprintf(text, sizeof text, "%08x%04x", random(), random() & 0xffffu);
   return text;
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <vector>
 
@@ -11,9 +12,11 @@
 #include "db/store.h"
 #include "db/store_home.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "runner/front_report.h"
 #include "runner/group_sizes.h"
 #include "runner/hosts.h"
+#include "runner/process_table.h"
 #include "runner/rank.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
@@ -21,8 +24,12 @@
 namespace tenfold {
 namespace {
 
-constexpr auto kStartLimit = std::chrono::seconds(120);  // until the coordinator says hello: slow file systems
-constexpr auto kDrainLimit = std::chrono::seconds(30);   // the coordinator takes 10 s at most
+constexpr int kStarts = 3;
+constexpr auto kAllHereLimit = std::chrono::seconds(30);  // milliseconds, where there is nothing else to do
+constexpr auto kStartLimit = std::chrono::seconds(120);   // until the coordinator says hello: slow file systems
+constexpr auto kDrainLimit = std::chrono::seconds(30);    // the coordinator takes 10 s at most
+constexpr auto kNothingBegunLimit = std::chrono::seconds(3);
+const std::vector<int> kDrainSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 constexpr std::chrono::milliseconds kEndLimit{3000}, kLostEndLimit{300};
 constexpr auto kTermLimit = std::chrono::seconds(2);
 
@@ -60,14 +67,23 @@ int run_in_foreign_world(const RunOptions& options) {
   // Every rank reads the file for its device; rank 0 alone plans.
   const Experiment experiment = Experiment::load(options.experiment_file, options.overrides);
   const SlotChoice slots = choose_slots(experiment.base().resources, options.slots, options.device);
-  RankOptions rank{options, 0, slots.gpu, slots.share_gpus, {}};
+  RankOptions rank;
+  rank.run = options;
+  rank.slots = 0;
+  rank.gpu = slots.gpu;
+  rank.share_gpus = slots.share_gpus;
+  rank.stall_limit_s = experiment.base().resources.stall_limit_s;
   return run_in_world(rank);
 }
 
 }  // namespace
 
 Front::Front(const RankOptions& options, const HostLayout& layout, SignalReceiver& signals)
-    : options_(options), signals_(signals), folder_(mpi_bytes(options.slots + 1)), started_(Clock::now()) {
+    : options_(options),
+      layout_(layout),
+      signals_(signals),
+      folder_(mpi_bytes(options.slots + 1)),
+      started_(Clock::now()) {
   log_ = log_folder(options.run.db) / "mpirun.log";
   const std::optional<std::string> problem = log_problem(log_);
   std::error_code error;
@@ -95,12 +111,21 @@ RunOutcome Front::watch() {
         if (drain_signal_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
       }
     }
-    const bool mpirun_ended = mpirun_.ended();  // asked first: its last lines are read before it counts
+    // Asked first: the last lines are read before it counts.
+    const bool mpirun_ended = mpirun_.ended();
+    const std::string failed = reported_ || mpirun_ended ? "" : failed_start();
     take_lines();
     if (outcome_ || stopped_at_once_) break;
-    if ((channel_ && channel_->closed()) || mpirun_ended || (!channel_ && Clock::now() - started_ > kStartLimit) ||
-        Clock::now() > give_up_)
+    if (!failed.empty() && !reported_ && !drain_signal_ && starts_ < kStarts && !(channel_ && channel_->closed())) {
+      start_again(failed);
+      continue;
+    }
+    if (Clock::now() > give_up_) {
+      stopped_at_once_ = true;
+    } else if ((channel_ && channel_->closed()) || mpirun_ended ||
+               (!channel_ && Clock::now() - started_ > kStartLimit)) {
       coordinator_died();
+    }
   }
   view_.reset();  // ends the bar's line
   if (stopped_at_once_) return RunOutcome{};
@@ -109,15 +134,15 @@ RunOutcome Front::watch() {
 
 void Front::take_signals() {
   while (const auto signal = signals_.next()) {
-    // A cluster asks kindly, and sometimes twice.
-    if (drain_signal_ && *signal == SIGUSR2) continue;
     if (drain_signal_) {
+      // Clusters send several signals on their way to a kill; only a person who repeats Ctrl-C is in a hurry.
+      if (*signal != SIGINT) continue;
       stopped_at_once_ = true;
       drain_signal_ = *signal;
       continue;
     }
     drain_signal_ = *signal;
-    give_up_ = Clock::now() + kDrainLimit;
+    give_up_ = Clock::now() + (reported_ ? kDrainLimit : kNothingBegunLimit);
     view_->note("stopping at the next step, with a checkpoint" +
                 std::string(*signal == SIGINT ? "; Ctrl-C again stops at once" : ""));
     if (channel_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
@@ -132,6 +157,8 @@ void Front::take_lines() {
     const FrontLine said = decode_front_line(*line);
     switch (said.kind) {
       case FrontLine::Kind::progress:
+        if (!reported_ && drain_signal_) give_up_ = Clock::now() + kDrainLimit;
+        reported_ = true;
         view_->show(decode_snapshot(said.content));
         break;
       case FrontLine::Kind::note:
@@ -146,11 +173,43 @@ void Front::take_lines() {
   }
 }
 
+// MPI's start waits for ever for a rank that is no more, and only this host's processes can be looked at.
+std::string Front::failed_start() {
+  if (several_hosts(layout_)) return "";
+  const int here = live_children(mpirun_.pid());
+  if (here < most_here_) return "a process of the run died while it was starting";
+  most_here_ = here;
+  const bool all = here > options_.slots;  // the coordinator is one more
+  if (!all && Clock::now() - started_ > kAllHereLimit) return "not all processes of the run were started";
+  return "";
+}
+
+// Nothing has been begun yet, so that nothing is done twice.
+void Front::start_again(const std::string& reason) {
+  ++starts_;
+  view_->note(reason + "; starting again");
+  mpirun_.kill_whole_session();
+  mpirun_.wait_for(kEndLimit);
+  channel_.reset();
+  most_here_ = 0;
+  options_.restarted_because = reason;
+  mpirun_ = start_mpirun(options_, layout_, folder_.path(), log_);
+  started_ = Clock::now();
+}
+
 void Front::coordinator_died() {
   view_.reset();
   const bool never_came = !channel_;
+  mpirun_.wait_for(kLostEndLimit);
+  const int signal = mpirun_.ended_by_signal();
   mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
+  // Ranks drain when mpirun is told to end; but they cannot before they are there.
+  if ((drain_signal_ && !reported_) || std::ranges::find(kDrainSignals, signal) != kDrainSignals.end()) {
+    stopped_at_once_ = true;
+    if (!drain_signal_) drain_signal_ = SIGTERM;
+    return;
+  }
   // What mpirun says of its own end is long and general; the cause of a failed start is what came first.
   const std::string tail = never_came ? log_head(log_, log_begin_) : log_tail(log_, log_begin_);
   throw Error(ErrorKind::communication,
@@ -178,22 +237,29 @@ void Front::end() {
 int run_experiment(const RunOptions& options) {
   refuse_separate_tasks();
   if (in_foreign_mpi_world()) return run_in_foreign_world(options);
+  end_at_once_on(kDrainSignals);
+  arm_faults_from_environment();
   const Survey what = survey(options);
   const std::string& name = what.prepared.experiment.name();
   if (what.done) {
     report_nothing_to_do(what.prepared, options);
     return kExitDone;
   }
-  RankOptions rank{options, what.layout.choice.slots, what.layout.choice.gpu, what.layout.choice.share_gpus, {}};
+  RankOptions rank;
+  rank.run = options;
+  rank.slots = what.layout.choice.slots;
+  rank.gpu = what.layout.choice.gpu;
+  rank.share_gpus = what.layout.choice.share_gpus;
+  rank.stall_limit_s = what.prepared.experiment.base().resources.stall_limit_s;
   rank.run.db = std::filesystem::absolute(options.db).lexically_normal();
-  SignalReceiver signals({SIGINT, SIGTERM, SIGHUP, SIGUSR2});
+  SignalReceiver signals(kDrainSignals);
   Front front(rank, what.layout, signals);
   const RunOutcome outcome = front.watch();
   if (front.stopped_at_once()) {
     front.end();
     std::cerr << "Stopped at once. Everything committed is in " << options.db.string()
               << ": run the same command again to go on.\n";
-    return kExitInterrupted;
+    return front.drain_signal() == SIGINT ? kExitInterrupted : kExitDrained;
   }
   // The table is read while mpirun winds down.
   const int code = report_end(options, outcome, front.drain_signal(), name);

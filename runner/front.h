@@ -23,6 +23,7 @@ class Front {
   // Until the coordinator has told how the run ended. Throws Error(communication) when it died without a word.
   RunOutcome watch();
   std::optional<int> drain_signal() const { return drain_signal_; }
+  // Ended without a drain: a second Ctrl-C, or a signal when nothing had been begun. Nothing committed is lost.
   bool stopped_at_once() const { return stopped_at_once_; }
 
   // Lets mpirun end, and ends it when it does not.
@@ -32,9 +33,13 @@ class Front {
   using Clock = std::chrono::steady_clock;
   void take_signals();
   void take_lines();
-  [[noreturn]] void coordinator_died();
+  // Why the ranks will never be complete, if so.
+  std::string failed_start();
+  void start_again(const std::string& reason);
+  void coordinator_died();
 
   RankOptions options_;
+  HostLayout layout_;
   SignalReceiver& signals_;
   PrivateFolder folder_;
   std::filesystem::path log_;
@@ -45,6 +50,9 @@ class Front {
   std::optional<ProgressView> view_;
   std::optional<RunOutcome> outcome_;
   std::optional<int> drain_signal_;
+  int starts_ = 1;
+  int most_here_ = 0;      // ranks of this start that have been seen
+  bool reported_ = false;  // the coordinator has begun
   bool stopped_at_once_ = false;
   Clock::time_point started_, give_up_ = Clock::time_point::max();
 };

@@ -13,14 +13,14 @@
 extern char** environ;
 
 namespace tenfold {
-namespace {
 
-// Whether mpirun has to start something elsewhere: on the hosts that we name, or on those of its allocation.
 bool several_hosts(const HostLayout& layout) {
   if (!layout.hosts.empty()) return layout.several();
   const char* nodes = std::getenv("SLURM_JOB_NUM_NODES");
   return (nodes && std::atoi(nodes) > 1) || std::getenv("OMPI_MCA_orte_default_hostfile");
 }
+
+namespace {
 
 // Rank 0 is placed on the first host's first slot, and nobody computes in that.
 std::filesystem::path write_hostfile(const HostLayout& layout, const std::filesystem::path& folder) {

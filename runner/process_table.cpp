@@ -36,11 +36,13 @@ void each_process(Take take) {
 
 }  // namespace
 
-bool has_children(pid_t parent) {
-  bool any = false;
-  each_process([&](const Entry& entry) { any |= entry.parent == parent; });
-  return any;
+int live_children(pid_t parent) {
+  int count = 0;
+  each_process([&](const Entry& entry) { count += entry.parent == parent ? 1 : 0; });
+  return count;
 }
+
+bool has_children(pid_t parent) { return live_children(parent) > 0; }
 
 std::vector<pid_t> processes_of_session(pid_t session) {
   std::vector<pid_t> found;

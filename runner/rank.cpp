@@ -14,6 +14,7 @@
 #include "db/store_home.h"
 #include "db/writer.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_report.h"
@@ -87,6 +88,8 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.ends_at = options.run.ends_at;
   std::filesystem::create_directories(settings.checkpoint_folder);
   StoreWriter writer(std::move(store), &home);
+  if (!options.restarted_because.empty())
+    writer.submit(AddEvent{std::nullopt, "run_restarted", options.restarted_because});
   Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);
   try {
     RunOutcome outcome = coordinator.run();
@@ -100,8 +103,8 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
 }
 
 int run_coordinator(const RankOptions& options, SignalReceiver& signals, bool one_host) {
-  std::unique_ptr<FrontLink> front =
-      options.front_socket.empty() ? terminal_front(signals, options.run.quiet) : socket_front(options.front_socket);
+  std::unique_ptr<FrontLink> front = options.front_socket.empty() ? terminal_front(signals, options.run.quiet)
+                                                                  : socket_front(options.front_socket, signals);
   RunOutcome outcome;
   std::string name;
   try {
@@ -146,7 +149,7 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
     introduction.device = slot_device(options.gpu, index_on_host);
     introduction.slot = rank - 1;
     introduction.log = log.string();
-    TrainerSettings settings = trainer_settings(introduction.device, log);
+    TrainerSettings settings = trainer_settings(introduction.device, log, options.stall_limit_s);
     if (options.share_gpus) {
       GpuSharing sharing = share_gpus(index_on_host == 0, mps_folder(options.front_socket, parent));
       settings.environment = std::move(sharing.environment);
@@ -162,6 +165,7 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
       // The worker tries again and tells the coordinator.
     }
   }
+  fault_point("mpi");
   const int announced = announced_world_size(options);
   MpiSession mpi;
   check_world(mpi, announced);
@@ -181,8 +185,9 @@ int run_worker(const RankOptions& options, SignalReceiver& signals, std::optiona
 }  // namespace
 
 int run_in_world(const RankOptions& options) {
-  const std::optional<int> early = early_rank();
   SignalReceiver signals({SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2});
+  arm_faults_from_environment();
+  const std::optional<int> early = early_rank();
   if (early && *early > 0) return run_worker(options, signals, early);
   if (early) return run_coordinator(options, signals, true);
   // Several hosts: MPI has to say who is who.

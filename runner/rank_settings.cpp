@@ -24,6 +24,8 @@ std::string encode(const RankOptions& options) {
                         {"slots", options.slots},
                         {"gpu", options.gpu},
                         {"share_gpus", options.share_gpus},
+                        {"stall_limit_s", options.stall_limit_s},
+                        {"restarted_because", options.restarted_because},
                         {"front_socket", options.front_socket.string()}}
       .dump();
 }
@@ -46,6 +48,8 @@ RankOptions decode_rank_options(const std::string& text) {
     options.slots = json.at("slots").get<int>();
     options.gpu = json.at("gpu").get<bool>();
     options.share_gpus = json.at("share_gpus").get<bool>();
+    options.stall_limit_s = json.at("stall_limit_s").get<double>();
+    options.restarted_because = json.at("restarted_because").get<std::string>();
     options.front_socket = json.at("front_socket").get<std::string>();
     return options;
   } catch (const nlohmann::json::exception& error) {

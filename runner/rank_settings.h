@@ -12,7 +12,9 @@ struct RankOptions {
   RunOptions run;
   int slots = 1;  // as chosen by the front
   bool gpu = false;
-  bool share_gpus = false;  // several slots on each
+  bool share_gpus = false;             // several slots on each
+  double stall_limit_s = 0;            // resources.stall_limit_s; 0: never
+  std::string restarted_because;       // not empty: an earlier start has failed
   std::filesystem::path front_socket;  // empty: inside a foreign MPI world, rank 0 stands for the front itself
 };
 std::string encode(const RankOptions& options);

@@ -6,18 +6,44 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <string_view>
 
 #include "experiments/error.h"
 
 namespace tenfold {
+namespace {
+
+// nohup: who asked to survive the terminal's end means it.
+bool is_meant_to_be_ignored(int signal) {
+  struct sigaction current {};
+  sigaction(signal, nullptr, &current);
+  return signal == SIGHUP && current.sa_handler == SIG_IGN;
+}
+
+// Only calls that a handler may make.
+void end_now(int signal) {
+  constexpr std::string_view kWords = "Stopped before anything was begun: run the same command again.\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kWords.data(), kWords.size());
+  ::_exit(signal == SIGINT ? kExitInterrupted : kExitDrained);
+}
+
+}  // namespace
+
+void end_at_once_on(const std::vector<int>& signals) {
+  for (const int signal : signals) {
+    if (is_meant_to_be_ignored(signal)) continue;
+    struct sigaction action {};
+    action.sa_handler = end_now;
+    sigaction(signal, &action, nullptr);
+  }
+}
 
 SignalReceiver::SignalReceiver(const std::vector<int>& signals) {
   sigemptyset(&set_);
   for (const int signal : signals) {
+    if (is_meant_to_be_ignored(signal)) continue;
     struct sigaction current {};
     sigaction(signal, nullptr, &current);
-    // nohup: who asked to survive the terminal's end means it.
-    if (signal == SIGHUP && current.sa_handler == SIG_IGN) continue;
     if (current.sa_handler == SIG_IGN) {
       current.sa_handler = SIG_DFL;
       sigaction(signal, &current, nullptr);

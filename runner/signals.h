@@ -9,6 +9,11 @@
 
 namespace tenfold {
 
+// While there is nothing to drain yet, a signal ends this process at once, with the exit code of a drained run: what
+// was begun is left as a kill leaves it, which a store survives. For the whole of a process's life; a SignalReceiver
+// made later takes the signals from it.
+void end_at_once_on(const std::vector<int>& signals);
+
 // Takes signals as readable events of a file descriptor, to be polled beside sockets. The signals stay blocked for
 // the life of the process (threads started later inherit that); children get a clean mask from spawn.h.
 class SignalReceiver {

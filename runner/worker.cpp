@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "runner/rank_settings.h"
 #include "runner/stuck_watch.h"
 
@@ -99,6 +100,7 @@ void Worker::start_next_job() {
   Job job = std::move(queue_.front());
   queue_.pop_front();
   current_ = job.dispatch;
+  fault_point("start");
   trainer_.send(FrameType::job, job.dispatch, job.payload);
   if (!job.join.empty()) trainer_.send(FrameType::join, job.dispatch, job.join);
   send(MessageKind::started, job.dispatch, nlohmann::json{{"pid", trainer_.pid()}}.dump());
@@ -161,6 +163,7 @@ void Worker::relay(const Frame& frame) {
     return;
   }
   if (current_ == 0 || (frame.attempt != current_ && frame.type != FrameType::heartbeat)) return;
+  if (frame.type == FrameType::checkpoint) fault_point("relay");
   send(MessageKind::frame, current_, frame.payload, frame.type);
   if (frame.type == FrameType::job_done) {
     current_ = 0;

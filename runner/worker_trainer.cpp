@@ -20,12 +20,13 @@ double seconds_since(Clock::time_point then) { return std::chrono::duration<doub
 
 }  // namespace
 
-TrainerSettings trainer_settings(const std::string& device, const std::filesystem::path& log) {
+TrainerSettings trainer_settings(const std::string& device, const std::filesystem::path& log, double stall_limit_s) {
   TrainerSettings settings;
   const char* program = std::getenv("TENFOLD_TRAINER");
   settings.program = program && *program ? std::filesystem::path(program) : program_folder() / "tenfold-trainer";
   settings.device = device;
   settings.log = log;
+  settings.stall_limit_s = stall_limit_s;
   settings.silence_s = seconds_from_environment("TENFOLD_TRAINER_SILENCE_S", settings.silence_s);
   return settings;
 }
@@ -43,7 +44,7 @@ void Trainer::start() {
   parser_ = FrameParser();
   outgoing_.clear();
   nonsense_.clear();
-  ready_ = end_of_stream_ = false;
+  ready_ = end_of_stream_ = computing_ = false;
   // One thread per slot: more would fight for the cores and change sums.
   std::vector<std::string> environment = settings_.environment;
   if (settings_.device == "cpu") environment.insert(environment.end(), {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1"});
@@ -59,11 +60,16 @@ void Trainer::start() {
 void Trainer::kill() {
   child_ = ChildProcess();
   socket_.reset();
-  ready_ = false;
+  ready_ = computing_ = false;
 }
 
 void Trainer::send(FrameType type, std::uint64_t attempt, std::string_view payload) {
   if (!running()) return;
+  if (type == FrameType::job) {
+    computing_ = true;
+    progress_ = {};
+    last_advance_ = Clock::now();
+  }
   outgoing_ += encode_frame(type, attempt, payload);
   flush();
 }
@@ -105,11 +111,24 @@ std::optional<Frame> Trainer::next() {
   try {
     auto frame = parser_.next();
     if (frame && frame->type == FrameType::ready) ready_ = true;
+    if (frame) note_progress(*frame);
     return frame;
   } catch (const Error& error) {
     nonsense_ = error.what();
     return std::nullopt;
   }
+}
+
+// Whatever it says besides that it lives is progress: rows, checkpoints and outcomes come from computing.
+void Trainer::note_progress(const Frame& frame) {
+  if (frame.type == FrameType::heartbeat) {
+    const Progress now = decode_progress(frame.payload);
+    if (now.step == progress_.step && now.steps == progress_.steps) return;
+    progress_ = now;
+  } else if (frame.type == FrameType::job_done || frame.type == FrameType::failure) {
+    computing_ = false;
+  }
+  last_advance_ = Clock::now();
 }
 
 std::string Trainer::with_log(const std::string& reason) const {
@@ -134,6 +153,14 @@ std::optional<std::string> Trainer::lost() {
   } else if (ready_ && seconds_since(last_heard_) > settings_.silence_s) {
     char text[96];
     std::snprintf(text, sizeof text, "the trainer hung: no sign of life for %.3g s", settings_.silence_s);
+    reason = text;
+  } else if (computing_ && settings_.stall_limit_s > 0 && seconds_since(last_advance_) > settings_.stall_limit_s) {
+    char text[256];
+    std::snprintf(text, sizeof text,
+                  "the trainer stood still at step %lld of %lld for %.6g s (resources.stall_limit_s; raise it if "
+                  "preparing, a step or an evaluation may take that long)",
+                  static_cast<long long>(progress_.step), static_cast<long long>(progress_.steps),
+                  settings_.stall_limit_s);
     reason = text;
   } else {
     return std::nullopt;

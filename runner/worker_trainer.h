@@ -19,13 +19,14 @@ struct TrainerSettings {
   std::filesystem::path log;
   std::vector<std::string> environment;  // NAME=value beside ours
   double silence_s = 30;                 // a trainer that says nothing for so long is hung
+  double stall_limit_s = 0;              // a job whose step stands still for so long is given up; 0: never
   double start_limit_s = 180;            // until it is ready: cold file caches, a GPU's first context
 };
 // $TENFOLD_TRAINER, or tenfold-trainer beside the running program. Limits from $TENFOLD_TRAINER_SILENCE_S.
-TrainerSettings trainer_settings(const std::string& device, const std::filesystem::path& log);
+TrainerSettings trainer_settings(const std::string& device, const std::filesystem::path& log, double stall_limit_s = 0);
 
-// One trainer process and the socket to it: started, listened to, found hung or dead, replaced. Reads only when asked,
-// so that a slow coordinator slows the trainer down.
+// One trainer process and the socket to it: started, listened to, found hung, stalled or dead, replaced. Reads only
+// when asked, so that a slow coordinator slows the trainer down.
 class Trainer {
  public:
   explicit Trainer(TrainerSettings settings) : settings_(std::move(settings)) {}
@@ -42,7 +43,7 @@ class Trainer {
   // Reads at most `max_bytes` of what is there; frames come from next().
   void receive(std::size_t max_bytes);
   std::optional<Frame> next();
-  void not_listening() { last_heard_ = std::chrono::steady_clock::now(); }  // its silence is ours
+  void not_listening() { last_heard_ = last_advance_ = std::chrono::steady_clock::now(); }  // its silence is ours
 
   // Why it must be replaced, once: it died (after all it wrote was read), hangs, or speaks nonsense. It is dead
   // when this returns a reason.
@@ -51,6 +52,7 @@ class Trainer {
   bool end(std::chrono::milliseconds limit);  // asks it to end, kills it when it does not; true: it ended by itself
 
  private:
+  void note_progress(const Frame& frame);
   std::string with_log(const std::string& reason) const;
 
   TrainerSettings settings_;
@@ -62,7 +64,9 @@ class Trainer {
   bool end_of_stream_ = false;
   std::string nonsense_;
   std::uintmax_t log_begin_ = 0;
-  std::chrono::steady_clock::time_point started_{}, last_heard_{};
+  bool computing_ = false;
+  Progress progress_;  // of the job, as its last heartbeat told
+  std::chrono::steady_clock::time_point started_{}, last_heard_{}, last_advance_{};
 };
 
 }  // namespace tenfold

@@ -8,9 +8,9 @@
 #include <exception>
 
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "trainer/diagnose.h"
 #include "trainer/engine.h"
-#include "trainer/fault_point.h"
 #include "trainer/nccl_measure.h"
 #include "trainer/session.h"
 #include "trainer/trainer_arguments.h"
@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
     return kExitDone;
   }
   std::signal(SIGPIPE, SIG_IGN);
+  leave_signals_to_worker();
   arm_faults_from_environment();
   SessionOptions options = SessionOptions::from_environment();
   options.parent = arguments->parent;

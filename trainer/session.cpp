@@ -16,7 +16,7 @@
 #include <new>
 
 #include "experiments/error.h"
-#include "trainer/fault_point.h"
+#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {
@@ -74,6 +74,10 @@ SessionOptions SessionOptions::from_environment() {
 void die_with_parent(pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (parent > 0 && getppid() != parent) _exit(exit_code(ErrorKind::communication));
+}
+
+void leave_signals_to_worker() {
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(number, SIG_IGN);
 }
 
 Session::Session(int socket, const SessionOptions& options)
@@ -151,7 +155,9 @@ void Session::answer_empty(const ArrayJob& job) {
 }
 
 void Session::begin(const PendingJob& pending, const ArrayJob& job) {
-  set_fault_scope(job.stage, job.members);
+  std::vector<std::int64_t> units;
+  for (const JobMember& member : job.members) units.push_back(member.unit);
+  set_fault_scope(job.stage == Stage::fit ? "fit" : "adapt", units);
   current_job_ = pending.number;
   reports_ = job.group.rank == 0;
   members_done_.assign(job.members.size(), false);
@@ -207,7 +213,11 @@ void Session::add_rows(std::uint32_t member, std::span<const Row> rows) {
   }
 }
 
-void Session::checkpoint(const CheckpointNotice& notice) { send(FrameType::checkpoint, encode(notice)); }
+void Session::checkpoint(const CheckpointNotice& notice) {
+  fault_point("checkpoint");
+  send(FrameType::checkpoint, encode(notice));
+  fault_point("checkpointed");
+}
 
 void Session::outcome(const MemberOutcome& outcome) {
   const auto member = static_cast<std::size_t>(outcome.member);
@@ -215,6 +225,7 @@ void Session::outcome(const MemberOutcome& outcome) {
     throw Error(ErrorKind::internal,
                 "an outcome of member " + std::to_string(outcome.member) + ", which " +
                     (outcome.member >= 0 && member < members_done_.size() ? "has one already" : "does not exist"));
+  fault_point("outcome");
   send(FrameType::member_done, encode(outcome));
   members_done_[member] = true;
 }

@@ -33,6 +33,10 @@ struct SessionOptions {
 // once when the parent is not `parent` (it died before this call).
 void die_with_parent(pid_t parent);
 
+// TERM, INT, HUP, USR1 and USR2 reach a whole job when a cluster or a terminal ends it: the worker drains, and its
+// trainer is needed for that.
+void leave_signals_to_worker();
+
 // A trainer's talk with its worker over one socket. The calling thread computes; a second thread sends
 // heartbeats, sends rows that have waited, and reads, so that a drain is seen in the middle of a job. It ends the
 // process with _exit when the worker is gone (socket closed, silent, or no longer the parent): there is nobody left

@@ -119,6 +119,8 @@ TEST(RegistrationTest, CleansUpAfterACrash) {
   EXPECT_EQ(plan.trials[1].status, TrialStatus::failed);
   EXPECT_THAT(rows_of(db, "SELECT outcome, reason FROM attempt WHERE fit IS NOT NULL"),
               ElementsAre("failed|the run ended without a word"));
+  EXPECT_THAT(rows_of(db, "SELECT kind, detail FROM event"),
+              ElementsAre("run_lost|the run before this one ended without a word; attempts under way: 1"));
 }
 
 TEST(RegistrationTest, ADoneFitWithoutItsCheckpointIsOpenedAgainForANewTrial) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -73,7 +74,14 @@ void expect_as_undisturbed(const Workspace& workspace, const std::string& db, co
   expect_sound(workspace, db);
   for (const Rule& rule : kWhenFinished)
     EXPECT_EQ(rows(workspace, db, rule.violations), "") << db << ": " << rule.meaning;
-  EXPECT_EQ(results_of(workspace, db), expected) << db << " has other results than an undisturbed run";
+  const std::string results = results_of(workspace, db);
+  if (results == expected) return;
+  const auto differ = std::mismatch(results.begin(), results.end(), expected.begin(), expected.end());
+  const auto place = static_cast<std::size_t>(differ.first - results.begin());
+  const std::size_t from = place < 200 ? 0 : place - 200;
+  ADD_FAILURE() << db << " has other results than an undisturbed run; first\n"
+                << results.substr(from, 400) << "\ninstead of\n"
+                << expected.substr(from, 400);
 }
 
 void expect_none_left(const Workspace& workspace, std::chrono::milliseconds limit) {

@@ -27,10 +27,10 @@
 
 #include "datasets/safetensors.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "experiments/hash.h"
 #include "experiments/metric.h"
 #include "tests/runner/fake_group.h"
-#include "trainer/fault_point.h"
 #include "trainer/protocol_checkpoint.h"
 #include "trainer/session.h"
 #include "trainer/trainer_arguments.h"
@@ -255,6 +255,7 @@ int run(int argc, char** argv) {
   if (!arguments) return kExitDone;
   die_with_parent(arguments->parent);
   std::signal(SIGPIPE, SIG_IGN);
+  leave_signals_to_worker();
   if (std::getenv("TENFOLD_FAKE_CANNOT_START")) {
     std::fprintf(stderr, "libtorch_cpu.so: cannot open shared object file\n");
     return 127;

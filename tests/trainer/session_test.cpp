@@ -15,7 +15,7 @@
 #include <stdexcept>
 
 #include "experiments/error.h"
-#include "trainer/fault_point.h"
+#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {

@@ -1,4 +1,4 @@
-#include "trainer/fault_point.h"
+#include "experiments/fault_point.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "experiments/error.h"
 
@@ -20,19 +22,21 @@ struct Fault {
   std::string action, point;
   std::int64_t n = 0;
   std::optional<std::int64_t> only;
-  std::optional<Stage> stage;
+  std::string stage;
   std::string once;
 };
 
-// Written before the computing thread starts, read by it alone; the flag keeps the ordinary case to one read.
+// Written while there is one thread; the flag keeps the ordinary case to one read. The scope belongs to the thread that
+// computes, which is the only one in its process to pass points once jobs come.
 std::atomic<bool> armed{false};
 Fault fault;
 bool in_scope = true;
+std::atomic<std::int64_t> passed{0};
 
 [[noreturn]] void malformed(std::string_view text) {
   throw Error(ErrorKind::config, "TENFOLD_FAULT: '" + std::string(text) +
                                      "' is not understood; write for example kill@step:5 or throw@step:5,only=12 "
-                                     "(actions: segv, kill, exit0, hang, stop, throw)");
+                                     "(actions: segv, kill, abort, uncaught, exit0, hang, stop, throw)");
 }
 
 std::int64_t number(std::string_view digits, std::string_view whole) {
@@ -46,7 +50,7 @@ void parse_item(std::string_view item, Fault& parsed) {
   if (item.starts_with("only=")) {
     parsed.only = number(item.substr(5), item);
   } else if (item == "stage=fit" || item == "stage=adapt") {
-    parsed.stage = item == "stage=fit" ? Stage::fit : Stage::adapt;
+    parsed.stage = item.substr(6);
   } else if (item.starts_with("once=")) {
     parsed.once = item.substr(5);
   } else {
@@ -55,7 +59,7 @@ void parse_item(std::string_view item, Fault& parsed) {
     parsed.action = item.substr(0, at);
     parsed.point = item.substr(at + 1, colon - at - 1);
     parsed.n = number(item.substr(colon + 1), item);
-    constexpr std::string_view kActions[] = {"segv", "kill", "exit0", "hang", "stop", "throw"};
+    constexpr std::string_view kActions[] = {"segv", "kill", "abort", "uncaught", "exit0", "hang", "stop", "throw"};
     if (std::ranges::find(kActions, parsed.action) == std::end(kActions)) malformed(item);
   }
 }
@@ -69,7 +73,16 @@ bool already_happened() {
   return false;
 }
 
-void act() {
+// Above a thread of its own there is no handler.
+void throw_uncaught() {
+  std::thread([] { throw Error(ErrorKind::internal, "nobody catches this"); }).join();
+}
+
+void act(std::int64_t n) {
+  // A fault's last words, as a library's would be.
+  std::fprintf(stderr, "TENFOLD_FAULT: %s at %s %lld\n", fault.action.c_str(), fault.point.c_str(),
+               static_cast<long long>(n));
+  std::fflush(stderr);
   if (fault.action == "segv") {
     // The real thing, past any handler that a library may have installed.
     signal(SIGSEGV, SIG_DFL);
@@ -77,25 +90,32 @@ void act() {
   }
   if (fault.action == "kill") raise(SIGKILL);
   if (fault.action == "stop") raise(SIGSTOP);
+  if (fault.action == "abort") std::abort();
+  if (fault.action == "uncaught") throw_uncaught();
   if (fault.action == "exit0") _exit(0);
   if (fault.action == "hang")
     while (true) pause();
   if (fault.action == "throw")
-    throw Error(ErrorKind::internal,
-                "fault injected by TENFOLD_FAULT at " + fault.point + " " + std::to_string(fault.n));
+    throw Error(ErrorKind::internal, "fault injected by TENFOLD_FAULT at " + fault.point + " " + std::to_string(n));
 }
 
 }  // namespace
 
 void fault_point(std::string_view point, std::int64_t n) {
   if (!armed.load(std::memory_order_relaxed)) return;
-  if (n == fault.n && in_scope && point == fault.point && !already_happened()) act();
+  if (n == fault.n && in_scope && point == fault.point && !already_happened()) act(n);
+}
+
+void fault_point(std::string_view point) {
+  if (!armed.load(std::memory_order_relaxed)) return;
+  if (in_scope && point == fault.point) fault_point(point, ++passed);
 }
 
 void arm_faults_from_environment() {
   armed = false;
   fault = {};
   in_scope = true;
+  passed = 0;
   const char* text = std::getenv("TENFOLD_FAULT");
   if (text == nullptr || *text == '\0') return;
   std::string_view rest = text;
@@ -109,10 +129,10 @@ void arm_faults_from_environment() {
   armed = true;
 }
 
-void set_fault_scope(Stage stage, std::span<const JobMember> members) {
+void set_fault_scope(std::string_view stage, std::span<const std::int64_t> units) {
   if (!armed.load(std::memory_order_relaxed)) return;
-  in_scope = (!fault.stage || *fault.stage == stage) &&
-             (!fault.only || std::ranges::any_of(members, [](const JobMember& m) { return m.unit == *fault.only; }));
+  in_scope = (fault.stage.empty() || fault.stage == stage) &&
+             (!fault.only || std::ranges::find(units, *fault.only) != units.end());
 }
 
 }  // namespace tenfold

@@ -1,4 +1,4 @@
-#include "trainer/fault_point.h"
+#include "experiments/fault_point.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -45,14 +45,24 @@ TEST_F(FaultPoint, StrikesAtItsPointAndNumber) {
   EXPECT_TRUE(strikes("checkpoint", 3)) << "a poisonous trial fails every time";
 }
 
+TEST_F(FaultPoint, CountsWhereNobodyElseDoes) {
+  arm("throw@commit:3");
+  fault_point("commit");
+  fault_point("rename");
+  fault_point("commit");
+  fault_point("rename");
+  EXPECT_THROW(fault_point("commit"), Error);
+  fault_point("commit");
+}
+
 TEST_F(FaultPoint, KeepsToUnitAndStage) {
   arm("throw@step:1,only=7,stage=adapt");
-  const JobMember members[] = {{6, 0, 0, 0, std::nullopt, std::nullopt}, {7, 0, 0, 0, std::nullopt, std::nullopt}};
-  set_fault_scope(Stage::fit, members);
+  const std::int64_t units[] = {6, 7};
+  set_fault_scope("fit", units);
   EXPECT_FALSE(strikes("step", 1));
-  set_fault_scope(Stage::adapt, std::span(members).first(1));
+  set_fault_scope("adapt", std::span(units).first(1));
   EXPECT_FALSE(strikes("step", 1));
-  set_fault_scope(Stage::adapt, members);
+  set_fault_scope("adapt", units);
   EXPECT_TRUE(strikes("step", 1));
 }
 

@@ -1,0 +1,59 @@
+// Death at each point where it would hurt most if the order of writing, renaming, committing and telling were wrong.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/faults/fault_run.h"
+
+namespace tenfold {
+namespace {
+
+using testing::HasSubstr;
+
+class FaultPoints : public FaultRun, public testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override { use(kTables); }
+
+  // Dies once at each of the points, is run again when that ended the run, and is done.
+  void strike(const std::vector<std::string>& points, int exit_code) {
+    expected();
+    for (const std::string& point : points) {
+      SCOPED_TRACE(std::string(GetParam()) + " at " + point);
+      const std::string name = point.substr(0, point.find(':')), db = name + ".db", struck = work_.file(name).string();
+      work_.set("TENFOLD_FAULT", std::string(GetParam()) + "@" + point + ",once=" + struck);
+      const Finished finished = complete(db);
+      EXPECT_TRUE(std::filesystem::exists(struck)) << "nobody came by\n" << finished.output;
+      EXPECT_EQ(finished.exit_code, exit_code) << finished.output;
+      expect_none_left(work_);
+      if (exit_code != 0) {
+        if (std::filesystem::exists(work_.file(db))) expect_sound(work_, db);
+        finish(db);
+      } else {
+        expect_as_undisturbed(work_, db, expected());
+        EXPECT_THAT(work_.query(db,
+                                "SELECT DISTINCT detail FROM event WHERE kind IN ('retry', 'array_halved', "
+                                "'worker_lost', 'run_restarted')"),
+                    testing::AnyOf(HasSubstr("SIG"), HasSubstr("process died"), HasSubstr("of the run")));
+      }
+    }
+  }
+  int killed_front() const { return std::string(GetParam()) == "kill" ? 128 + 9 : 128 + 6; }
+};
+
+TEST_P(FaultPoints, OfTheFront) { strike({"commit:1", "committed:1"}, killed_front()); }
+
+TEST_P(FaultPoints, OfTheCoordinator) {
+  strike({"commit:4", "committed:5", "delete:2", "dispatch:2", "dispatched:3", "finish:1"}, 5);
+}
+
+TEST_P(FaultPoints, OfTheWorker) { strike({"mpi:1", "start:2", "relay:3"}, 0); }
+
+TEST_P(FaultPoints, OfTheTrainer) {
+  strike({"write:3", "rename:3", "renamed:3", "checkpoint:3", "checkpointed:3", "outcome:1"}, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, FaultPoints, testing::Values("abort", "kill"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace tenfold

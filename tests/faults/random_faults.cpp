@@ -1,0 +1,164 @@
+#include "tests/faults/random_faults.h"
+
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+namespace tenfold {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::seconds;
+using testing::AnyOf;
+using testing::Eq;
+using testing::HasSubstr;
+
+constexpr int kCommunication = 5;             // exit code
+constexpr auto kComesThrough = seconds(200);  // seconds, where there is nothing else to do
+constexpr auto kGone = seconds(5);
+// A drain takes 10 s at most; the rest is for the machine that these tests share.
+constexpr auto kDrained = seconds(15);
+
+bool lives(const Workspace& work, pid_t pid) { return std::ranges::count(work.processes(), pid) > 0; }
+
+// Whether the process has said what a signal should do to it.
+bool takes(pid_t pid, int signal) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("SigBlk:") || line.starts_with("SigCgt:"))
+      if ((std::stoull(line.substr(7), nullptr, 16) >> (signal - 1)) & 1u) return true;
+  return false;
+}
+
+}  // namespace
+
+std::string to_string(Victim victim) {
+  constexpr const char* kNames[] = {"front", "mpirun", "coordinator", "worker", "trainer", "everything"};
+  return kNames[static_cast<int>(victim)];
+}
+
+pid_t RandomFaults::start_and_wait() {
+  expected();
+  const pid_t front = work_.start(run(db()));
+  sleep_s(random_s(0.01, std::max(0.5, calm_s())));
+  return front;
+}
+
+// They may not be there yet, or not any more: then nobody.
+std::vector<pid_t> RandomFaults::await_victims(Victim victim, pid_t front) {
+  while (true) {
+    std::vector<pid_t> found;
+    if (victim == Victim::everything) return work_.processes();
+    if (victim == Victim::front) found = {front};
+    if (victim == Victim::mpirun)
+      for (const pid_t pid : work_.processes("enable-recovery")) found.push_back(pid);
+    if (victim == Victim::coordinator) found = {rank_process(work_, 0)};
+    if (victim == Victim::worker) found = {rank_process(work_, 1 + static_cast<int>(random_() % 2))};
+    if (victim == Victim::trainer) found = work_.processes("tenfold-trainer");
+    std::erase(found, -1);
+    if (!found.empty()) return {found[random_() % found.size()]};
+    if (!lives(work_, front)) return {};
+    sleep_s(0.01);
+  }
+}
+
+// A run that was struck before it had begun starts its processes again instead of ending.
+bool RandomFaults::starts_again() const {
+  for (const auto limit = Clock::now() + seconds(40); Clock::now() < limit && !work_.processes().empty();
+       sleep_s(0.02)) {
+    std::ifstream in(work_.file("output"));
+    const std::string said((std::istreambuf_iterator<char>(in)), {});
+    if (said.find("starting again") != std::string::npos) return true;
+  }
+  return false;
+}
+
+void RandomFaults::kill_at_random(Victim victim) {
+  const pid_t front = start_and_wait();
+  const std::vector<pid_t> victims = await_victims(victim, front);
+  const auto struck = Clock::now();
+  for (const pid_t pid : victims) ::kill(pid, SIGKILL);
+  const bool goes_on = victim == Victim::worker || victim == Victim::trainer;
+  const std::string what = "SIGKILL to " + to_string(victim);
+  if (!goes_on && !victims.empty() && !(victim == Victim::coordinator && starts_again())) {
+    expect_none_left(work_, kGone);
+    counts_.longest_end_s =
+        std::max(counts_.longest_end_s, std::chrono::duration<double>(Clock::now() - struck).count());
+  }
+  const Finished finished = work_.wait(front, kComesThrough);
+  if (victim == Victim::front || victim == Victim::everything) {
+    EXPECT_THAT(finished.exit_code, AnyOf(Eq(0), Eq(128 + SIGKILL))) << what << "\n" << finished.output;
+  } else if (goes_on) {
+    EXPECT_EQ(finished.exit_code, 0) << what << "\n" << finished.output;
+  } else if (finished.exit_code != 0) {
+    EXPECT_EQ(finished.exit_code, kCommunication) << what << "\n" << finished.output;
+    EXPECT_THAT(finished.output, AnyOf(HasSubstr("run the same command again"), HasSubstr("did not start"))) << what;
+  }
+  after(finished, what);
+}
+
+void RandomFaults::ask_to_stop_at_random(Victim front_or_mpirun, int signal) {
+  const pid_t front = start_and_wait();
+  const std::vector<pid_t> victims = await_victims(front_or_mpirun, front);
+  // Before its first lines a program has no say in what a signal does to it.
+  while (!victims.empty() && !takes(victims[0], signal) && lives(work_, victims[0])) sleep_s(0.002);
+  for (const pid_t pid : victims) ::kill(pid, signal);
+  const auto struck = Clock::now();
+  const Finished finished = work_.wait(front, kComesThrough);
+  const auto took = Clock::now() - struck;
+  const std::string what = std::string("SIG") + sigabbrev_np(signal) + " to " + to_string(front_or_mpirun);
+  expect_none_left(work_, kGone);
+  const int preempted = front_or_mpirun == Victim::front && signal == SIGINT ? 130 : 75;
+  EXPECT_THAT(finished.exit_code, AnyOf(Eq(0), Eq(preempted))) << what << "\n" << finished.output;
+  if (finished.exit_code == preempted) {
+    ++counts_.drained;
+    EXPECT_LT(took, kDrained) << what;
+    EXPECT_THAT(finished.output, HasSubstr("run the same command again")) << what;
+    if (std::filesystem::exists(work_.file(db()))) {
+      // What was under way has a checkpoint of its last step: nothing of it is computed twice.
+      EXPECT_EQ(work_.query(db(),
+                            "SELECT t.id FROM trial t WHERE t.status = 'stopped' AND (SELECT max(step) FROM ttt_step s "
+                            "WHERE s.trial = t.id) IS NOT (SELECT max(step) FROM checkpoint c WHERE c.trial = t.id)"),
+                "")
+          << what;
+      EXPECT_EQ(work_.query(db(),
+                            "SELECT f.id FROM fit f WHERE f.status = 'stopped' AND (SELECT max(step) FROM train_step s "
+                            "WHERE s.fit = f.id) IS NOT (SELECT max(step) FROM checkpoint c WHERE c.fit = f.id)"),
+                "")
+          << what;
+    }
+  }
+  after(finished, what);
+}
+
+void RandomFaults::after(const Finished& finished, const std::string& what) {
+  ++counts_.strikes;
+  ++counts_.by_kind[what];
+  SCOPED_TRACE(what);
+  if (finished.exit_code == 0) {
+    ++counts_.through;
+    store_is_finished();
+  } else {
+    expect_none_left(work_, kGone);
+    if (std::filesystem::exists(work_.file(db()))) expect_sound(work_, db());
+  }
+}
+
+void RandomFaults::store_is_finished() {
+  expect_as_undisturbed(work_, db(), expected());
+  counts_.resumed += std::stoi(work_.query(db(), "SELECT count(*) FROM attempt WHERE resumed_from_step > 0"));
+  for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(work_.file(db() + suffix));
+  ++counts_.stores;
+}
+
+void RandomFaults::finish_last() {
+  const Finished finished = complete(db());
+  ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  store_is_finished();
+}
+
+}  // namespace tenfold

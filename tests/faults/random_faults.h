@@ -1,0 +1,48 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "tests/faults/fault_run.h"
+
+namespace tenfold {
+
+enum class Victim { front, mpirun, coordinator, worker, trainer, everything };
+inline constexpr Victim kVictims[] = {Victim::front,  Victim::mpirun,  Victim::coordinator,
+                                      Victim::worker, Victim::trainer, Victim::everything};
+std::string to_string(Victim victim);
+
+// Runs of one experiment that are struck at random instants, one after another, on one store: each begins where the one
+// before was struck. A run that comes through is held to the undisturbed one, and the next begins with a new store, so
+// that the number of strikes does not depend on how fast the machine is.
+class RandomFaults : public FaultRun {
+ public:
+  struct Counts {
+    int strikes = 0, through = 0, drained = 0;  // of all; runs that were done nevertheless; that said preempted
+    int stores = 0, resumed = 0;                // finished; attempts in them that went on from a step after 0
+    double longest_end_s = 0;                   // from a strike that ends the run to the end of its last process
+    std::map<std::string, int> by_kind;
+  };
+
+ protected:
+  // SIGKILL. A front or everything killed leaves nothing behind; a coordinator or mpirun neither, and the front says
+  // what to do; a worker or trainer costs attempts only.
+  void kill_at_random(Victim victim);
+  // A signal that asks to stop, to the front or to mpirun: drained with a checkpoint of what was computed, within 10 s.
+  void ask_to_stop_at_random(Victim front_or_mpirun, int signal);
+  // The last store is finished, too.
+  void finish_last();
+  const Counts& counts() const { return counts_; }
+
+ private:
+  std::string db() const { return "store-" + std::to_string(counts_.stores) + ".db"; }
+  pid_t start_and_wait();
+  std::vector<pid_t> await_victims(Victim victim, pid_t front);
+  bool starts_again() const;
+  void after(const Finished& finished, const std::string& what);
+  void store_is_finished();
+
+  Counts counts_;
+};
+
+}  // namespace tenfold

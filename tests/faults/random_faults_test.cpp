@@ -1,0 +1,45 @@
+// Any process of a run is killed, or asked to stop, at random instants from its first to its last moment. The soak
+// (soak.cpp) does the same for longer.
+#include "tests/faults/random_faults.h"
+
+#include <signal.h>
+
+namespace tenfold {
+namespace {
+
+constexpr int kInstants = 3;
+
+class RandomKills : public RandomFaults, public testing::WithParamInterface<Victim> {
+  void SetUp() override { use(kTables); }
+};
+
+TEST_P(RandomKills, LeaveNothingBehindAndChangeNoBit) {
+  random_.seed(static_cast<unsigned>(GetParam()) + 7);
+  for (int i = 0; i < kInstants; ++i) kill_at_random(GetParam());
+  finish_last();
+}
+
+INSTANTIATE_TEST_SUITE_P(Victims, RandomKills, testing::ValuesIn(kVictims),
+                         [](const auto& info) { return to_string(info.param); });
+
+class RandomStops : public RandomFaults {
+  void SetUp() override { use(kSequences); }
+};
+
+TEST_F(RandomStops, OfTheFrontAreDrained) {
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR2, SIGHUP}) ask_to_stop_at_random(Victim::front, signal);
+  ask_to_stop_at_random(Victim::front, SIGUSR2);
+  ask_to_stop_at_random(Victim::front, SIGTERM);
+  EXPECT_GT(counts().drained, 0) << "every run came through before its signal";
+  finish_last();
+}
+
+TEST_F(RandomStops, OfMpirunAreDrained) {
+  for (const int signal : {SIGUSR2, SIGTERM, SIGINT, SIGUSR2, SIGTERM, SIGINT})
+    ask_to_stop_at_random(Victim::mpirun, signal);
+  EXPECT_GT(counts().drained, 0) << "every run came through before its signal";
+  finish_last();
+}
+
+}  // namespace
+}  // namespace tenfold
