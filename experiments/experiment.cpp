@@ -321,15 +321,17 @@ bool Experiment::gives(std::size_t configuration, std::string_view key) const {
 std::string Experiment::placed(std::size_t configuration, const std::string& message) const {
   std::string key = message.substr(0, message.find(':'));
   if (find_field(key) == nullptr) {
-    // A file that cannot be read: the key that names it.
+    // A file that cannot be read: the key that names it. A line of a data file is place enough; a file of pairs is read
+    // for the key's sake alone.
     const ExperimentSpec spec = resolve(configuration);
     const DatasetSpec& dataset = spec.dataset;
     key.clear();
     for (const auto& [name, file] : {std::pair{"dataset.path", dataset.path},
                                      {"dataset.labels", dataset.labels},
-                                     {"dataset.groups", dataset.groups},
-                                     {"diagnostics.minimal_pairs", spec.diagnostics.minimal_pairs}})
+                                     {"dataset.groups", dataset.groups}})
       if (key.empty() && !file.empty() && message.starts_with(file + ": ")) key = name;
+    const std::string& pairs = spec.diagnostics.minimal_pairs;
+    if (key.empty() && !pairs.empty() && message.starts_with(pairs + ":")) key = "diagnostics.minimal_pairs";
   }
   return key.empty() ? message : where(configuration, key) + ": " + message;
 }

@@ -50,6 +50,17 @@ Exploded explode(const Workspace& space, double validation = 0) {
   return {};
 }
 
+// Bit for bit; the files may tell of different steps of their arrays.
+void expect_same_tensors(const CheckpointRef& a, const CheckpointRef& b) {
+  CheckpointReader reader;
+  const MemberTensors one = reader.read(a), other = reader.read(b);
+  ASSERT_EQ(one.tensors.size(), other.tensors.size());
+  for (const auto& [name, tensor] : one.tensors) {
+    ASSERT_TRUE(other.has(name)) << name;
+    EXPECT_TRUE(at::equal(tensor, other.tensors.at(name))) << name;
+  }
+}
+
 TEST(FitsThatAreNotFinite, StopWithTheParametersOfTheLastFiniteLoss) {
   const Workspace space;
   const Exploded exploded = explode(space);
@@ -65,7 +76,7 @@ TEST(FitsThatAreNotFinite, StopWithTheParametersOfTheLastFiniteLoss) {
   shorter.train.steps = static_cast<int>(kept);
   const Recorder told = run(space, Stage::fit, {{shorter, 0, 0, {}, {}}}, "told");
   ASSERT_EQ(told.members.at(0).outcome.status, TrialStatus::done);
-  EXPECT_EQ(newest(told, 0).sha256, newest(exploded.recorder, 0).sha256);
+  expect_same_tensors(newest(told, 0), newest(exploded.recorder, 0));
   EXPECT_EQ(told.metric(0, Phase::train, "nll"), exploded.recorder.metric(0, Phase::train, "nll"));
 }
 
@@ -86,7 +97,7 @@ TEST(FitsThatAreNotFinite, StopAloneAmongOthersAndAfterAResume) {
   const Recorder second = run(space, Stage::fit, {{exploded.spec, 0, 0, newest(first, 0), {}}}, "second");
   expect_equal(joined(first.members.at(0), second.members.at(0)), alone);
   EXPECT_EQ(second.members.at(0).outcome.reason, alone.outcome.reason);
-  EXPECT_EQ(newest(second, 0).sha256, newest(exploded.recorder, 0).sha256);
+  expect_same_tensors(newest(second, 0), newest(exploded.recorder, 0));
 }
 
 TEST(FitsThatAreNotFinite, EndWithTheirBestWhereTheyStopEarly) {
