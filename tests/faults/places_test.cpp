@@ -48,6 +48,8 @@ class Places : public testing::Test {
   void run_half(int slots) {
     work_.set("TENFOLD_FAKE_STEP_MS", "60");
     const pid_t pid = work_.start(run("a.db", slots));
+    // The store is there before they are.
+    ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
     const auto deadline = std::chrono::steady_clock::now() + seconds(30);
     while (work_.query("a.db", "SELECT count(DISTINCT fit) >= " + std::to_string(slots) + " FROM checkpoint") != "1\n")
       ASSERT_LT(std::chrono::steady_clock::now(), deadline);

@@ -59,8 +59,8 @@ class Workers : public testing::Test {
 };
 
 TEST_F(Workers, AKilledOneCostsItsAttemptsAlone) {
-  const pid_t pid = work_.start(run("a.db", 3));
-  ASSERT_TRUE(all_compute(3));
+  const pid_t pid = work_.start(run("a.db", 4));
+  ASSERT_TRUE(all_compute(4));
   ::kill(rank_process(work_, 2), SIGKILL);
   const Finished finished = work_.wait(pid);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
