@@ -22,7 +22,7 @@ using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr auto kLimit = seconds(100);  // for what takes a few seconds on an idle machine
+constexpr auto kLimit = seconds(240);  // for what takes a few seconds on an idle machine
 constexpr const char* kExperiment = R"(name: fake
 dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
 folds: {kind: stratified, k: 4}
