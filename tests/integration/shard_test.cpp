@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <chrono>
 #include <filesystem>
 
 #include "tests/integration/run_process.h"
@@ -150,10 +151,15 @@ TEST_F(ShardRun, AStoreInUseIsNotMerged) {
   work_.set("TENFOLD_FAKE_STEP_MS", "100");
   const pid_t running =
       work_.start({"run", "x.yaml", "--db", "a.db", "--slots", "1", "--device", "cpu", "--shard", "1/2"});
-  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
-  Finished merged;
-  // The front hands the lock to its coordinator: for a moment nobody holds it.
-  for (int i = 0; i < 50 && merged.exit_code != 6; ++i) merged = work_.tenfold({"merge", "b.db", "a.shard-1-of-2.db"});
+  // From the first attempt on its coordinator holds the store; before, the front hands the lock over.
+  const auto begun = [&] {
+    const Finished asked =
+        work_.tenfold({"query", "SELECT count(*) > 0 FROM attempt", "--db", "a.shard-1-of-2.db", "--format", "csv"});
+    return asked.exit_code == 0 && asked.output.ends_with("\n1\n");
+  };
+  const auto deadline = std::chrono::steady_clock::now() + seconds(60);
+  while (!begun()) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  const Finished merged = work_.tenfold({"merge", "b.db", "a.shard-1-of-2.db"});
   EXPECT_EQ(merged.exit_code, 6);
   EXPECT_THAT(merged.output, HasSubstr("is held by pid"));
   ::kill(running, SIGTERM);
