@@ -1,4 +1,5 @@
 // Losses, gradients and predictions that are not finite: what a member keeps, and that nobody beside it notices.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,6 +8,7 @@
 
 #include "experiments/metric.h"
 #include "tests/trainer/array_harness.h"
+#include "trainer/checkpoint.h"
 
 namespace tenfold::testing {
 namespace {
