@@ -210,9 +210,14 @@ void make_frames(const Corpus& corpus) {
     }
     return chunks;
   };
+  WorkerIntroduction introduction;
+  introduction.host = "node";
+  introduction.pid = 12;
+  introduction.device = "cpu";
+  introduction.slot = 1;
+  introduction.log = "/l/1.log";
   corpus.write("messages", "sound_hello",
-               chunked({{MessageKind::hello, {}, 0, encode(WorkerIntroduction{"node", 12, "cpu", 1, "/l/1.log"})},
-                        {MessageKind::heartbeat, {}, 0, ""}}));
+               chunked({{MessageKind::hello, {}, 0, encode(introduction)}, {MessageKind::heartbeat, {}, 0, ""}}));
   corpus.write("messages", "sound_frames",
                chunked({{MessageKind::frame, FrameType::heartbeat, 5, encode(Progress{1, 2, 3, 4, 5, 6})},
                         {MessageKind::trainer_lost, {}, 5, R"({"reason":"killed","dispatch":5})"}}));
@@ -228,6 +233,7 @@ void make_frames(const Corpus& corpus) {
   result.model.kind = "ttt_lm";
   result.model.layers = 2;
   result.model.position_loss = {5.5, 5.25};
+  result.model.token_classes = {{"speech", 0.5, 0.25, 1.5}};
   result.model.missing = {"layers.1.w"};
   corpus.write("diagnosis", "sound_result.json", encode(result));
   DiagnoseJob job;
