@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -58,23 +57,6 @@ constexpr const char* kOutOfMemory =
     "out of memory: make resources.max_array, the batch size or the model smaller, or free memory";
 
 }  // namespace
-
-SessionOptions SessionOptions::from_environment() {
-  SessionOptions options;
-  if (const char* text = std::getenv("TENFOLD_ALIVE_TIMEOUT_S"); text != nullptr && *text != '\0') {
-    char* end = nullptr;
-    const double seconds = std::strtod(text, &end);
-    if (*end != '\0' || !(seconds > 0) || seconds > 1e6)
-      throw Error(ErrorKind::config, std::string("TENFOLD_ALIVE_TIMEOUT_S: '") + text + "' is not a number of seconds");
-    options.alive_timeout = milliseconds(std::max<std::int64_t>(1, std::llround(seconds * 1000)));
-  }
-  return options;
-}
-
-void die_with_parent(pid_t parent) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (parent > 0 && getppid() != parent) _exit(exit_code(ErrorKind::communication));
-}
 
 void leave_signals_to_worker() {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(number, SIG_IGN);

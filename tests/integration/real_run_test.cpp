@@ -189,7 +189,7 @@ TEST_F(PairsRun, PairsThatCannotBeReadAreAnErrorBeforeAnythingIsComputed) {
   work_.write("pairs.jsonl", std::string(kPairs) + "{\"good\": \"one\"}\n");
   const Finished malformed = run();
   EXPECT_EQ(malformed.exit_code, 2) << malformed.output;
-  EXPECT_THAT(malformed.output, HasSubstr("x.yaml:8:31: "));
+  EXPECT_THAT(malformed.output, HasSubstr("x.yaml:8:30: "));
   EXPECT_THAT(malformed.output, HasSubstr("pairs.jsonl:4: has neither \"bad\" nor \"bad_tokens\""));
   std::filesystem::remove(work_.file("pairs.jsonl"));
   const Finished missing = run();
