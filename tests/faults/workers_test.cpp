@@ -54,6 +54,12 @@ class Workers : public testing::Test {
            });
   }
 
+  // Never everybody, which is what -1 means to kill.
+  bool strike(int rank, int signal) {
+    const pid_t pid = rank_process(work_, rank);
+    return pid > 0 && ::kill(pid, signal) == 0;
+  }
+
   Workspace work_;
   static inline std::string expected_;  // of an undisturbed run
 };
@@ -61,7 +67,7 @@ class Workers : public testing::Test {
 TEST_F(Workers, AKilledOneCostsItsAttemptsAlone) {
   const pid_t pid = work_.start(run("a.db", 4));
   ASSERT_TRUE(all_compute(4));
-  ::kill(rank_process(work_, 2), SIGKILL);
+  ASSERT_TRUE(strike(2, SIGKILL));
   const Finished finished = work_.wait(pid);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   expect_none_left(work_);
@@ -103,7 +109,7 @@ TEST_F(Workers, AStoppedOneIsWrittenOffAndWhatItSaysLaterIsNotTaken) {
 TEST_F(Workers, WithoutAnyTheRunEndsAndTheSameCommandGoesOn) {
   const pid_t pid = work_.start(run("a.db"));
   ASSERT_TRUE(all_compute(2));
-  for (const int rank : {1, 2}) ::kill(rank_process(work_, rank), SIGKILL);
+  for (const int rank : {1, 2}) ASSERT_TRUE(strike(rank, SIGKILL));
   const Finished finished = work_.wait(pid, seconds(20));
   EXPECT_EQ(finished.exit_code, 5);
   EXPECT_THAT(finished.output, HasSubstr("no worker is left"));
