@@ -143,7 +143,9 @@ TEST_F(GroupRun, WithALostWorkerSmallerGroupsGoOnAndWhatIsTooLargeFailsWithTheRe
     work_.set("TENFOLD_FAKE_STEP_MS", "20");
     const pid_t pid = work_.start(run(db, slots));
     ASSERT_TRUE(wait_for_large_group(db));
-    ::kill(rank_process(work_, 3), SIGKILL);
+    const pid_t third = rank_process(work_, 3);
+    ASSERT_GT(third, 0) << "to kill -1 is to kill everybody";
+    ::kill(third, SIGKILL);
     work_.unset("TENFOLD_FAKE_STEP_MS");
     const Finished finished = work_.wait(pid);
     EXPECT_EQ(work_.query(db, "SELECT count(*) FROM event WHERE kind = 'worker_lost'"), "1\n");
