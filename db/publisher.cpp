@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {
@@ -21,6 +22,13 @@ constexpr auto kPause = std::chrono::milliseconds(200);  // checkpoints come in 
 constexpr auto kAfterFailure = std::chrono::seconds(5);
 constexpr auto kLongestPause = std::chrono::seconds(120);
 constexpr int kCostShare = 4;  // of the time, to one of publishing
+
+// One that stays behind is swept at the next start.
+void remove_superseded(const std::filesystem::path& file) {
+  fault_point("delete");
+  std::error_code ignored;
+  std::filesystem::remove(file, ignored);
+}
 
 }  // namespace
 
@@ -79,10 +87,9 @@ void Publisher::Impl::publish(std::unique_lock<std::mutex>& lock) {
     copied = target;
     not_before = Clock::now() + std::clamp<Clock::duration>(kCostShare * took, kPause, kLongestPause);
     if (commits > copied) first_waiting = Clock::now();
-    std::error_code ignored;
     std::erase_if(removals, [&](const auto& removal) {
       if (removal.first > copied) return false;
-      std::filesystem::remove(removal.second, ignored);
+      remove_superseded(removal.second);
       return true;
     });
   }
@@ -127,13 +134,12 @@ void Publisher::committed(bool checkpoint) {
 }
 
 void Publisher::remove_when_published(std::vector<std::filesystem::path> files) {
-  std::error_code ignored;
   const std::lock_guard lock(impl_->mutex);
   for (std::filesystem::path& file : files) {
     if (impl_->home.is_published())
       impl_->removals.emplace_back(impl_->commits + 1, std::move(file));
     else
-      std::filesystem::remove(file, ignored);
+      remove_superseded(file);
   }
 }
 

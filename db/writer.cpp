@@ -13,7 +13,6 @@
 
 #include "db/publisher.h"
 #include "experiments/error.h"
-#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {
@@ -132,10 +131,7 @@ void StoreWriter::Impl::delete_superseded() {
     return;
   }
   std::error_code ignored;
-  for (const std::filesystem::path& file : files) {
-    fault_point("delete");
-    std::filesystem::remove(file, ignored);
-  }
+  for (const std::filesystem::path& file : files) std::filesystem::remove(file, ignored);
 }
 
 bool StoreWriter::Impl::take_queue(bool wait) {
