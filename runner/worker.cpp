@@ -22,6 +22,7 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 // not, our host was cut off from it, or it is gone.
 constexpr auto kGraceAfterTerm = std::chrono::seconds(12);
 constexpr double kSilenceAfterTerm_s = 2;
+constexpr double kFirstWordLimits = 30;  // as many times the limit: the coordinator may plan for long before it speaks
 
 }  // namespace
 
@@ -200,8 +201,10 @@ void Worker::tick(Clock::time_point now) {
       leave_by_ = std::min(leave_by_, now + kGraceAfterTerm);
   if (orphaned_() || now > leave_by_) abandoned_ = true;
   const bool terminated = leave_by_ != Clock::time_point::max();
-  const double limit_s = terminated ? std::min(silence_s_, kSilenceAfterTerm_s) : silence_s_;
-  if (heard_ && std::chrono::duration<double>(now - last_heard_).count() > limit_s) abandoned_ = true;
+  const double limit_s = !heard_      ? kFirstWordLimits * silence_s_
+                         : terminated ? std::min(silence_s_, kSilenceAfterTerm_s)
+                                      : silence_s_;
+  if (std::chrono::duration<double>(now - last_heard_).count() > limit_s) abandoned_ = true;
   if (now - last_heartbeat_ >= kHeartbeat) {
     last_heartbeat_ = now;
     send(MessageKind::heartbeat);

@@ -55,7 +55,7 @@ class Worker {
   bool draining_ = false, finished_ = false, abandoned_ = false, unusable_ = false;
   int failed_starts_ = 0;  // in a row, without the trainer getting ready
   double silence_s_;
-  bool heard_ = false;  // the coordinator may plan for long before its first word
+  bool heard_ = false;
   Clock::time_point last_heard_, last_tick_, last_heartbeat_, leave_by_ = Clock::time_point::max();
 };
 
