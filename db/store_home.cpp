@@ -28,7 +28,8 @@ constexpr std::string_view kAside = ".publishing.";
 // Node-local, if there is such a place that may be written.
 fs::path node_folder() {
   fs::path possible;
-  for (const char* variable : {"SLURM_TMPDIR", "TMPDIR", ""}) {
+  // mpirun's ranks have a TMPDIR that goes with the run; the user's own comes under another name.
+  for (const char* variable : {"SLURM_TMPDIR", "TENFOLD_NODE_FOLDER", "TMPDIR", ""}) {
     const char* value = *variable ? std::getenv(variable) : "/tmp";
     if (!value || !*value || ::access(value, W_OK | X_OK) != 0) continue;
     if (possible.empty()) possible = value;

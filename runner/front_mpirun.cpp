@@ -69,6 +69,13 @@ Settings settings_for(const HostLayout& layout, const std::filesystem::path& pro
   return settings;
 }
 
+// For the live store of one that is published (db/store_home.h): what is kept there must outlive the run's folder.
+std::string users_node_folder() {
+  const char* named = std::getenv("TENFOLD_NODE_FOLDER");
+  const char* temporary = std::getenv("TMPDIR");
+  return std::string("TENFOLD_NODE_FOLDER=") + (named && *named ? named : temporary && *temporary ? temporary : "/tmp");
+}
+
 }  // namespace
 
 ChildProcess start_mpirun(const RankOptions& options, const HostLayout& layout,
@@ -94,7 +101,7 @@ ChildProcess start_mpirun(const RankOptions& options, const HostLayout& layout,
   // for orte_tmpdir_base would hold for all hosts, and orte_local_tmpdir_base stops the ranks.
   return spawn_bound_to_us({installed_program("mpirun"), arguments,
                             environment_with({"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                              "TMPDIR=" + private_folder.string(),
+                                              "TMPDIR=" + private_folder.string(), users_node_folder(),
                                               std::string(kHostFolderVariable) + "=" + private_folder.string()}),
                             log, -1});
 }
