@@ -8,6 +8,11 @@
 #include "tests/fuzz/input_file.h"
 #include "tests/fuzz/targets.h"
 
+// Where a damaged file asks a library for more memory than there is, it is to be told so, sanitizer or not; and the two
+// lose some bytes of their own over damaged files.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5\nleak:libmatio\n"; }
+
 // Every input that is kept is read again, in whatever build this is: sound ones, and those that once were a finding.
 namespace tenfold::fuzz {
 namespace {
