@@ -168,31 +168,30 @@ void SlurmCluster::configure() const {
 
   const std::vector<int> ports = free_ports(2);
   const std::string at = folder_.string();
-  std::ofstream(configuration()) << "ClusterName=tenfold\nSlurmctldHost=" << host_ << "(127.0.0.1)\n"
-                                 << "SlurmUser=root\nSlurmdUser=root\n"
-                                 << "AuthType=auth/munge\nCredType=cred/munge\nAuthInfo=socket=" << at
-                                 << "/munge/socket\nSlurmctldPort=" << ports[0] << "\nSlurmdPort=" << ports[1]
-                                 << "\nSlurmctldPidFile=" << at << "/slurmctld.pid\nSlurmdPidFile=" << at
-                                 << "/slurmd.pid\nStateSaveLocation=" << at << "/state\nSlurmdSpoolDir=" << at
-                                 << "/spool\nSlurmctldLogFile=" << at << "/slurmctld.log\nSlurmdLogFile=" << at
-                                 << "/slurmd.log\n"
-                                 // Without cgroups, which containers seldom may make.
-                                 << "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
-                                    "JobAcctGatherType=jobacct_gather/none\n"
-                                    "AccountingStorageType=accounting_storage/none\n"
-                                    "SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n"
-                                    "SchedulerType=sched/backfill\n"
-                                    "SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1\n"
-                                    "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n"
-                                    "SlurmctldParameters=preempt_send_user_signal\n"
-                                    "MpiDefault=none\nReturnToService=2\nInactiveLimit=0\nMinJobAge=300\n"
-                                    "KillWait=5\nWaittime=0\nJobRequeue=1\nSlurmctldTimeout=30\nSlurmdTimeout=300\n"
-                                    "SlurmdParameters=config_overrides\n"
-                                 << "NodeName=" << host_ << " NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN\n"
-                                 << "PartitionName=main Nodes=" << host_
-                                 << " Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20\n"
-                                 << "PartitionName=urgent Nodes=" << host_
-                                 << " MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF\n";
+  std::ofstream(configuration())
+      << "ClusterName=tenfold\nSlurmctldHost=" << host_ << "(127.0.0.1)\n"
+      << "SlurmUser=root\nSlurmdUser=root\n"
+      << "AuthType=auth/munge\nCredType=cred/munge\nAuthInfo=socket=" << at
+      << "/munge/socket,cred_expire=5"  // a requeued job waits for as long, not for 2 minutes
+      << "\nSlurmctldPort=" << ports[0] << "\nSlurmdPort=" << ports[1] << "\nSlurmctldPidFile=" << at
+      << "/slurmctld.pid\nSlurmdPidFile=" << at << "/slurmd.pid\nStateSaveLocation=" << at
+      << "/state\nSlurmdSpoolDir=" << at << "/spool\nSlurmctldLogFile=" << at << "/slurmctld.log\nSlurmdLogFile=" << at
+      << "/slurmd.log\n"
+      // Without cgroups, which containers seldom may make.
+      << "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
+         "JobAcctGatherType=jobacct_gather/none\n"
+         "AccountingStorageType=accounting_storage/none\n"
+         "SelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n"
+         "SchedulerType=sched/backfill\n"
+         "SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1\n"
+         "PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE\n"
+         "SlurmctldParameters=preempt_send_user_signal\n"
+         "MpiDefault=none\nReturnToService=2\nInactiveLimit=0\nMinJobAge=300\n"
+         "KillWait=5\nWaittime=0\nJobRequeue=1\nSlurmctldTimeout=30\nSlurmdTimeout=300\n"
+         "SlurmdParameters=config_overrides\n"
+      << "NodeName=" << host_ << " NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN\n"
+      << "PartitionName=main Nodes=" << host_ << " Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20\n"
+      << "PartitionName=urgent Nodes=" << host_ << " MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF\n";
 }
 
 void SlurmCluster::wait_until_idle() {

@@ -107,16 +107,14 @@ class Slurm : public testing::Test {
     const std::string state = property(job, "JobState");
     return state == "COMPLETED" || state == "FAILED" || state == "CANCELLED";
   }
-  // A requeued job waits for two minutes unless it is asked to come at once, and for a moment that cannot be asked.
   static bool comes_back(const std::string& job) {
-    return until([&] {
+    const bool came = until([&] {
       if (property(job, "Restarts") == "0") return false;
       const std::string state = property(job, "JobState");
-      if (state == "RUNNING" || state == "COMPLETED") return true;
-      slurm("scontrol update JobId=" + job + " StartTime=now");
-      std::this_thread::sleep_for(seconds(1));  // each time it is looked at anew
-      return false;
+      return state == "RUNNING" || state == "COMPLETED";
     });
+    if (!came) ADD_FAILURE() << slurm("scontrol show job " + job) << slurm("sinfo -R -l");
+    return came;
   }
   static std::string log_of(const std::string& db, const std::string& job) {
     std::ifstream in(work_->file(db + ".jobs/fake-" + job + ".log"));
