@@ -1,10 +1,20 @@
 #include <algorithm>
+#include <cstdio>
 
-#include "experiments/number_text.h"
 #include "runner/coordinator.h"
 
 // What becomes of fits and trials, and how the store and the front learn of it.
 namespace tenfold {
+namespace {
+
+// Products of factors, as people read them.
+std::string short_number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
+}
+
+}  // namespace
 
 void Coordinator::unit_done(std::int32_t number) {
   scheduler_->finished(number);
@@ -93,7 +103,7 @@ void Coordinator::note_lowering(std::int32_t number, const std::string& reason) 
   const LoweredRate& rate = unit(number).rate;
   const std::string text =
       name(number) + " goes on from " + (rate.from_step < 0 ? "the start" : "step " + std::to_string(rate.from_step)) +
-      " with " + number_text(rate.scale) + " of its learning rate (lowered " + std::to_string(rate.times) + " of " +
+      " with " + short_number(rate.scale) + " of its learning rate (lowered " + std::to_string(rate.times) + " of " +
       std::to_string(prepared_.experiment.base().on_nonfinite.times) + " times): " + reason;
   event(number, "rate_lowered", text);
   front_.note(text);
@@ -107,7 +117,7 @@ void Coordinator::note_kept(std::int32_t number, const std::string& reason) {
 
 std::string Coordinator::lowered_in_vain(const LoweredRate& rate) {
   if (rate.times == 0) return "";
-  return "; its learning rate was lowered " + std::to_string(rate.times) + " times, to " + number_text(rate.scale) +
+  return "; its learning rate was lowered " + std::to_string(rate.times) + " times, to " + short_number(rate.scale) +
          " of what the experiment gives, in vain";
 }
 
