@@ -127,7 +127,10 @@ void Coordinator::handle(const Received& received) {
 void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
-  if (!draining_ && front_.drain_requested()) begin_drain("asked to stop at the next step");
+  // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
+  // stuck.
+  const bool asked = front_.drain_requested();
+  if (!draining_ && asked) begin_drain("asked to stop at the next step");
   drain_when_all_is_held_back();
   if (front_.gone()) throw Error(ErrorKind::communication, "the front process is gone");
 

@@ -31,6 +31,7 @@ constexpr auto kDrainLimit = std::chrono::seconds(30);    // the coordinator tak
 constexpr auto kNothingBegunLimit = std::chrono::seconds(3);
 const std::vector<int> kDrainSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 constexpr std::chrono::milliseconds kEndLimit{3000}, kLostEndLimit{300};
+constexpr auto kLastWordLimit = std::chrono::seconds(1);  // how mpirun ended, if it did
 constexpr auto kTermLimit = std::chrono::seconds(2);
 
 // The front's own part of a run: what is there to do? Under the run lock, which the coordinator takes over.
@@ -200,7 +201,7 @@ void Front::start_again(const std::string& reason) {
 void Front::coordinator_died() {
   view_.reset();
   const bool never_came = !channel_;
-  mpirun_.wait_for(kLostEndLimit);
+  mpirun_.wait_for(kLastWordLimit);
   const int signal = mpirun_.ended_by_signal();
   mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
