@@ -25,6 +25,7 @@ folds: {kind: stratified, k: 2}
 model: {kind: mlp, hidden: [256, 256]}
 train: {steps: STEPS, batch_size: 64}
 ttt: {steps: 1, query_size: 64}
+resources: {max_array: 1}
 metrics: [accuracy]
 """
 
@@ -42,8 +43,11 @@ def trainers_below(pid):
 
 
 def latest(db):
-    rows = query(db, "SELECT coalesce(max(step), -1) AS step FROM train_step") if db.exists() else []
-    return rows[0]["step"] if rows else -1
+    """The last committed step; -1 as long as the store is only being made."""
+    asked = subprocess.run([PROGRAM, "query", "SELECT max(step) FROM train_step", "--db", str(db), "--format", "csv"],
+                           capture_output=True, text=True)
+    last = asked.stdout.split()[-1] if asked.returncode == 0 and asked.stdout.split() else ""
+    return int(last) if last.isdigit() else -1
 
 
 def wait_for_step(front, db, beyond, limit_s=120):
