@@ -23,21 +23,27 @@ INSTANTIATE_TEST_SUITE_P(Victims, RandomKills, testing::ValuesIn(kVictims),
                          [](const auto& info) { return to_string(info.param); });
 
 class RandomStops : public RandomFaults {
+ protected:
   void SetUp() override { use(kSequences); }
+  // On a machine that is now busy, now idle, every run may come through before its signal.
+  void until_one_is_drained(Victim front_or_mpirun) {
+    for (int i = 0; i < 8 && counts().drained == 0; ++i) ask_to_stop_at_random(front_or_mpirun, SIGTERM);
+    EXPECT_GT(counts().drained, 0);
+  }
 };
 
 TEST_F(RandomStops, OfTheFrontAreDrained) {
   for (const int signal : {SIGTERM, SIGINT, SIGUSR2, SIGHUP}) ask_to_stop_at_random(Victim::front, signal);
   ask_to_stop_at_random(Victim::front, SIGUSR2);
   ask_to_stop_at_random(Victim::front, SIGTERM);
-  EXPECT_GT(counts().drained, 0) << "every run came through before its signal";
+  until_one_is_drained(Victim::front);
   finish_last();
 }
 
 TEST_F(RandomStops, OfMpirunAreDrained) {
   for (const int signal : {SIGUSR2, SIGTERM, SIGINT, SIGUSR2, SIGTERM, SIGINT})
     ask_to_stop_at_random(Victim::mpirun, signal);
-  EXPECT_GT(counts().drained, 0) << "every run came through before its signal";
+  until_one_is_drained(Victim::mpirun);
   finish_last();
 }
 
