@@ -12,23 +12,10 @@
 #include <limits>
 
 #include "experiments/error.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 namespace {
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 class Inflater {
  public:
@@ -91,7 +78,7 @@ class Inflater {
 MappedFile map_file(const std::filesystem::path& file) {
   const auto fail = [&](const std::string& what) { throw Error(ErrorKind::data, file.string() + ": " + what); };
   // O_NONBLOCK: opening a named pipe by mistake must not wait for a writer.
-  const FileDescriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) fail(std::string("cannot be examined: ") + std::strerror(errno));

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "experiments/error.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 namespace {
@@ -19,20 +20,6 @@ namespace {
   throw Error(ErrorKind::storage,
               folder.string() + ": " + what + ": " + std::strerror(code) + "; set TENFOLD_CACHE to a folder with room");
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 int open_nameless(const std::filesystem::path& folder) {
   std::error_code code;
@@ -67,7 +54,7 @@ SampleStore::SampleStore(std::int64_t values, const std::string& name, std::uint
   void* memory = MAP_FAILED;
   if (on_disk_) {
     const std::filesystem::path folder = cache_folder();
-    const Descriptor file(open_nameless(folder));
+    const UniqueFd file(open_nameless(folder));
     // Taken now: where the disk is full, a page written through the mapping would end the process.
     if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
       fail(folder, "has no room for the " + std::to_string((bytes >> 20) + 1) + " MiB of " + name, code);

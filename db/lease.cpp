@@ -18,7 +18,9 @@
 
 #include "db/text_table.h"
 #include "experiments/error.h"
+#include "experiments/host.h"
 #include "experiments/storage_advice.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 namespace {
@@ -40,21 +42,6 @@ double lease_s() {
   return value;
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
-
 double seconds_of(const struct stat& info) {
   return static_cast<double>(info.st_mtim.tv_sec) + 1e-9 * static_cast<double>(info.st_mtim.tv_nsec);
 }
@@ -66,7 +53,7 @@ struct Seen {
 
 // Opened anew each time: that is when network file systems look at what other hosts have written.
 std::optional<Seen> look(const fs::path& file) {
-  const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) {
     if (errno == ENOENT) return std::nullopt;
     throw storage_error(file, "the lease of the store cannot be read", errno);
@@ -88,7 +75,7 @@ std::string random_name() {
 
 // False: there is one already.
 bool create(const fs::path& file, const std::string& text) {
-  const Descriptor fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  const UniqueFd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!fd && errno == EEXIST) return false;
   if (!fd) throw storage_error(file, "the lease of the store cannot be written", errno);
   if (::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd.get()) == 0)
@@ -112,19 +99,12 @@ struct Watched {
 // What the file system takes for now; the host's own clock where no file can be made.
 double file_system_now_s(const fs::path& lease) {
   const fs::path probe = lease.string() + ".clock." + random_name();
-  const Descriptor fd(::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const UniqueFd fd(::open(probe.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   struct stat info {};
   const bool asked = fd && ::fstat(fd.get(), &info) == 0;
   if (fd) ::unlink(probe.c_str());
   if (asked) return seconds_of(info);
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-std::string boot_id() {
-  std::ifstream in("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(in, id);
-  return id;
 }
 
 nlohmann::json parsed(const std::string& text) {
@@ -138,9 +118,7 @@ std::string field(const nlohmann::json& json, const char* name) {
 
 // Host names may coincide, and containers of one machine have several: both must agree.
 bool is_from_here(const nlohmann::json& holder) {
-  char name[256] = "";
-  ::gethostname(name, sizeof name - 1);
-  return field(holder, "host") == name && field(holder, "boot") == boot_id();
+  return field(holder, "host") == host_name() && field(holder, "boot") == boot_id();
 }
 
 // Takes away the lease that was seen, and no other: whoever was faster keeps what is theirs.
@@ -173,7 +151,7 @@ struct Lease::Impl {
 };
 
 Lease::Impl::Touch Lease::Impl::touch() const {
-  const Descriptor fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
+  const UniqueFd fd(::open(file.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return errno == ENOENT ? Touch::lost : Touch::failed;
   char content[1024];
   const ssize_t size = ::pread(fd.get(), content, sizeof content, 0);

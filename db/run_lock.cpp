@@ -11,15 +11,11 @@
 #include "db/file_system.h"
 #include "db/sqlite.h"
 #include "experiments/error.h"
+#include "experiments/host.h"
 #include "experiments/storage_advice.h"
 
 namespace tenfold {
 namespace {
-
-std::string host_name() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
-}
 
 // What the file says of the holder; no more than a hint.
 std::string holder(int fd) {

@@ -163,8 +163,8 @@ StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(d
   try {
     // Locked before it has the name by which others look for it.
     const fs::path held = folder_ / kHeld, aside = folder_ / "held.aside";
-    held_fd_ = ::open(aside.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (held_fd_ < 0 || !lock_whole(held_fd_) || ::rename(aside.c_str(), held.c_str()) != 0)
+    held_ = UniqueFd(::open(aside.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!held_ || !lock_whole(held_.get()) || ::rename(aside.c_str(), held.c_str()) != 0)
       throw storage_error(folder_, "the folder of the live store cannot be locked", errno);
     live_ = folder_ / db.filename();
     if (std::error_code none; !fs::exists(db, none)) return;
@@ -176,7 +176,6 @@ StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(d
     if (fs::file_size(db) > 0) copy_store(db, live_);
   } catch (...) {
     std::error_code ignored;
-    if (held_fd_ >= 0) ::close(held_fd_);
     fs::remove_all(folder_, ignored);
     throw;
   }
@@ -185,7 +184,6 @@ StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(d
 StoreHome::~StoreHome() {
   std::error_code ignored;
   if (!folder_.empty()) fs::remove_all(folder_, ignored);
-  if (held_fd_ >= 0) ::close(held_fd_);
 }
 
 void StoreHome::confirm_lock() const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "db/run_lock.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 
@@ -41,7 +42,7 @@ class StoreHome {
   void confirm_lock() const;
   const RunLock& lock_;
   mutable std::atomic<bool> lost_ = false;
-  int held_fd_ = -1;  // locks the live folder: others see that its run lives
+  UniqueFd held_;  // locks the live folder: others see that its run lives
 };
 
 }  // namespace tenfold

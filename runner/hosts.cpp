@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "experiments/error.h"
+#include "experiments/host.h"
 
 namespace tenfold {
 namespace {
@@ -137,17 +138,9 @@ bool is_this_host(const std::string& name) {
   return has_own_address(bare);
 }
 
-std::string host_name() {
-  char text[256] = "";
-  ::gethostname(text, sizeof text - 1);
-  return text;
-}
-
 std::string this_machine() {
-  std::string boot;
-  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id"), boot);
   std::error_code ignored;
-  return host_name() + " " + boot + " " + std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
+  return host_name() + " " + boot_id() + " " + std::filesystem::read_symlink("/proc/self/ns/pid", ignored).string();
 }
 
 HostLayout lay_out(const std::vector<Host>& asked, const ResourcesSpec& resources, int wanted_slots,

@@ -36,8 +36,6 @@ HostLayout lay_out(const std::vector<Host>& hosts, const ResourcesSpec& resource
 // Whether a name means the host of this process: its own name, localhost, or an address of one of its interfaces.
 bool is_this_host(const std::string& name);
 
-std::string host_name();
-
 // Equal for two processes that see each other's process ids. Names are not enough: two containers, or two hosts that
 // were set up from one image, may have the same.
 std::string this_machine();

@@ -15,6 +15,7 @@
 #include "db/writer.h"
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
+#include "experiments/host.h"
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_report.h"

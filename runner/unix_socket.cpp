@@ -34,19 +34,6 @@ sockaddr_un address_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
-  if (this != &other) {
-    reset();
-    fd_ = std::exchange(other.fd_, -1);
-  }
-  return *this;
-}
-
-void UniqueFd::reset() {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
-}
-
 UniqueFd listen_unix(const std::filesystem::path& path) {
   UniqueFd fd = new_socket();
   const sockaddr_un address = address_of(path);

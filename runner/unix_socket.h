@@ -5,24 +5,9 @@
 #include <string>
 #include <utility>
 
+#include "experiments/unique_fd.h"
+
 namespace tenfold {
-
-// Owns a file descriptor.
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept;
-  ~UniqueFd() { reset(); }
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-  int release() { return std::exchange(fd_, -1); }
-  void reset();
-
- private:
-  int fd_ = -1;
-};
 
 // A stream socket bound to `path`, listening, non-blocking, closed on exec. Throws Error(communication).
 UniqueFd listen_unix(const std::filesystem::path& path);

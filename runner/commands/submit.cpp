@@ -13,6 +13,7 @@
 #include "db/store_home.h"
 #include "experiments/error.h"
 #include "experiments/experiment.h"
+#include "experiments/host.h"
 #include "experiments/problems.h"
 #include "experiments/shard.h"
 #include "runner/cluster_queue.h"
@@ -22,12 +23,6 @@
 
 namespace tenfold {
 namespace {
-
-std::string host_name() {
-  char text[256] = "";
-  ::gethostname(text, sizeof text - 1);
-  return text;
-}
 
 int choose_slots(const SubmitOptions& options, const ResourcesSpec& resources) {
   const int by_gpu = options.nodes * options.gpus_per_node * resources.slots_per_gpu;

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "experiments/error.h"
+#include "experiments/host.h"
 
 namespace tenfold {
 namespace {

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <string>
+
+namespace tenfold {
+
+std::string host_name();  // "unknown" where the system does not say
+
+// Of the kernel that runs here, new with every start of the machine: host names may coincide. Empty where it has none.
+std::string boot_id();
+
+}  // namespace tenfold
