@@ -88,7 +88,7 @@ std::optional<ProgramResult> run_cluster_program(const std::string& name, const 
   const auto program = find_in_path(name);
   if (!program) return std::nullopt;
   const Output output;
-  ChildProcess child = spawn_session({*program, arguments, environment_with({}), output.file(), -1});
+  ChildProcess child = spawn({*program, arguments, environment_with({}), output.file(), -1});
   if (!child.wait_for(limit)) return std::nullopt;
   const std::string end = child.how_it_ended();
   ProgramResult result{1, output.text()};

@@ -51,7 +51,7 @@ ProbeResult probe(const fs::path& program, std::vector<std::string> arguments,
   request.environment = environment_without_mpi(extra_environment);
   request.log = scratch.path() / "output";
   const auto begin = std::chrono::steady_clock::now();
-  ChildProcess child = spawn_session(request);
+  ChildProcess child = spawn(request);
   ProbeResult result;
   if (!child.wait_for(limit)) {
     result.end = "gave no answer within " + std::to_string(limit.count()) + " s";

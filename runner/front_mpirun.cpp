@@ -99,11 +99,11 @@ ChildProcess start_mpirun(const RankOptions& options, const HostLayout& layout,
   arguments.push_back(encode(options));
   // The ranks of this host keep their files in our folder; those elsewhere in one of their own (host_agent.h). TMPDIR,
   // for orte_tmpdir_base would hold for all hosts, and orte_local_tmpdir_base stops the ranks.
-  return spawn_bound_to_us({installed_program("mpirun"), arguments,
-                            environment_with({"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                              "TMPDIR=" + private_folder.string(), users_node_folder(),
-                                              std::string(kHostFolderVariable) + "=" + private_folder.string()}),
-                            log, -1});
+  return spawn({installed_program("mpirun"), arguments,
+                environment_with({"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                  "TMPDIR=" + private_folder.string(), users_node_folder(),
+                                  std::string(kHostFolderVariable) + "=" + private_folder.string()}),
+                log, -1});
 }
 
 }  // namespace tenfold

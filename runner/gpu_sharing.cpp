@@ -20,11 +20,11 @@ constexpr const char* kTheirFolder = "/tmp/nvidia-mps";  // where a machine's ow
 constexpr const char* kTurns = "; trainers that share a GPU take turns on it";
 
 void start_keeper(const std::filesystem::path& folder) {
-  ChildProcess starter = spawn_session({program_folder() / "tenfold",
-                                        {"mps-keeper", std::to_string(::getppid()), folder.string()},
-                                        environment_without_mpi({}),
-                                        folder / "keeper.log",
-                                        -1});
+  ChildProcess starter = spawn({program_folder() / "tenfold",
+                                {"mps-keeper", std::to_string(::getppid()), folder.string()},
+                                environment_without_mpi({}),
+                                folder / "keeper.log",
+                                -1});
   starter.wait_for(std::chrono::seconds(5));  // the keeper itself is its child, in a session of its own
 }
 

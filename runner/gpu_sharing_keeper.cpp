@@ -90,7 +90,7 @@ class Keeper {
                                      "CUDA_MPS_LOG_DIRECTORY=" + (folder_ / "log").string()});
     program_ = program;
     try {
-      control_ = spawn_bound_to_us({program, {"-f"}, environment_, folder_ / "control.log", -1});
+      control_ = spawn({program, {"-f"}, environment_, folder_ / "control.log", -1});
     } catch (const Error& failed) {
       return failed.what();
     }
@@ -131,12 +131,11 @@ class Keeper {
   void quit() {
     std::ofstream(folder_ / "quit") << "quit\n";
     try {
-      ChildProcess asked =
-          spawn_session({"/bin/sh",
-                         {"-c", "exec \"$0\" < \"$1\"", program_.string(), (folder_ / "quit").string()},
-                         environment_,
-                         folder_ / "control.log",
-                         -1});
+      ChildProcess asked = spawn({"/bin/sh",
+                                  {"-c", "exec \"$0\" < \"$1\"", program_.string(), (folder_ / "quit").string()},
+                                  environment_,
+                                  folder_ / "control.log",
+                                  -1});
       asked.wait_for(kQuitLimit);
     } catch (const Error&) {
       // There are harder ways.

@@ -58,7 +58,7 @@ void detach() {
 int watch_daemon(int argc, char** argv, UniqueFd say) {
   const PrivateFolder folder(mpi_bytes(usable_cores()));
   const SpawnRequest request = daemon_request(argc, argv, folder.path());
-  ChildProcess daemon = spawn_bound_to_us(request);
+  ChildProcess daemon = spawn(request);
   Clock::time_point alone_since = Clock::now() + kStartLimit;
   while (!daemon.wait_for(kLook)) {
     if (has_children(daemon.pid())) {

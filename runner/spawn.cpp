@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -42,22 +41,6 @@ UniqueFd open_log(const std::filesystem::path& log) {
   if (!fd) throw storage_error(log, "the log cannot be written", errno);
   return fd;
 }
-
-// posix_spawn reports failure by its result alone, so its two structs are owned here.
-struct SpawnSettings {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  SpawnSettings() {
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-};
 
 bool is_from_mpi(std::string_view variable) {
   for (const std::string_view prefix : {"OMPI_", "PMIX_", "PMI_", "ORTE_", "OPAL_", "PRTE_", "HYDRA_"})
@@ -99,6 +82,49 @@ std::string on_one_line(const std::string& text) {
   return result;
 }
 
+// What a new process needs to become a program, without anything that would have to be allocated.
+struct Image {
+  const char* program;
+  char* const* arguments;
+  char* const* environment;
+  const char* folder;      // null: ours
+  int input, log, passed;  // descriptors; -1: log is ours, nothing is passed
+  pid_t parent;
+};
+
+// In the new process, whose memory is its parent's (vfork): only system calls. Returns why it cannot be done.
+int become(const Image& image) {
+  ::setsid();
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != image.parent) return ESRCH;
+  struct sigaction standard {};
+  standard.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);
+  if (::dup2(image.input, 0) < 0) return errno;
+  if (image.log >= 0 && (::dup2(image.log, 1) < 0 || ::dup2(image.log, 2) < 0)) return errno;
+  if (image.passed == kPassedFd) ::fcntl(kPassedFd, F_SETFD, 0);
+  if (image.passed >= 0 && ::dup2(image.passed, kPassedFd) < 0) return errno;
+  ::closefrom(image.passed >= 0 ? kPassedFd + 1 : kPassedFd);
+  if (image.folder && ::chdir(image.folder) != 0) return errno;
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(image.program, image.arguments, image.environment);
+  return errno;
+}
+
+// vfork, not fork: a rank has MPI's and the data's memory, which a copy of its page tables would cost and RDMA forbids;
+// and not posix_spawn, which cannot bind the child before its program runs: a trainer loads LibTorch for a second
+// before it could ask for that itself.
+pid_t new_process(const Image& image, volatile int* error) {
+  const pid_t pid = ::vfork();
+  if (pid == 0) {
+    *error = become(image);
+    ::_exit(127);
+  }
+  return pid;
+}
+
 }  // namespace
 
 std::optional<std::string> log_problem(const std::filesystem::path& log) {
@@ -109,72 +135,31 @@ std::optional<std::string> log_problem(const std::filesystem::path& log) {
   return storage_error(log, "what the processes of the run say is not kept", errno).what();
 }
 
-ChildProcess spawn_session(const SpawnRequest& request) {
-  const UniqueFd log = open_log(request.log);
-  SpawnSettings settings;
-  posix_spawn_file_actions_addopen(&settings.actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&settings.actions, log.get(), 1);
-  posix_spawn_file_actions_adddup2(&settings.actions, log.get(), 2);
-  if (request.passed >= 0) posix_spawn_file_actions_adddup2(&settings.actions, request.passed, kPassedFd);
-  posix_spawn_file_actions_addclosefrom_np(&settings.actions, request.passed >= 0 ? kPassedFd + 1 : kPassedFd);
-
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&settings.attributes, &none);
-  posix_spawnattr_setsigdefault(&settings.attributes, &all);
-  posix_spawnattr_setflags(&settings.attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-
-  std::vector<std::string> arguments = request.arguments;
-  arguments.insert(arguments.begin(), request.program.string());
-  std::vector<std::string> environment = request.environment;
-  pid_t pid = -1;
-  if (!request.folder.empty()) posix_spawn_file_actions_addchdir_np(&settings.actions, request.folder.c_str());
-  const int error = posix_spawn(&pid, request.program.c_str(), &settings.actions, &settings.attributes,
-                                c_strings(arguments).data(), c_strings(environment).data());
-  if (error != 0) cannot_start(request.program, error);
-  return ChildProcess(pid);
-}
-
-ChildProcess spawn_bound_to_us(const SpawnRequest& request) {
+ChildProcess spawn(const SpawnRequest& request) {
   const UniqueFd log = request.log.empty() ? UniqueFd() : open_log(request.log);
-  UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  int report[2];
-  if (::pipe2(report, O_CLOEXEC) != 0) cannot_start(request.program, errno);
-  UniqueFd report_read(report[0]), report_write(report[1]);
-
+  const UniqueFd input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   std::vector<std::string> arguments = request.arguments;
   arguments.insert(arguments.begin(), request.program.string());
   std::vector<std::string> environment = request.environment;
   const std::vector<char*> argv = c_strings(arguments), envp = c_strings(environment);
-  const pid_t parent = ::getpid();
-  const pid_t pid = ::fork();
-  if (pid < 0) cannot_start(request.program, errno);
-  if (pid == 0) {
-    // Only calls that are safe after fork() from here on.
-    ::setsid();
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(127);
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    for (int number = 1; number < NSIG; ++number) ::sigaction(number, &standard, nullptr);
-    sigset_t none;
-    sigemptyset(&none);
-    ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    ::dup2(null.get(), 0);
-    if (log) {
-      ::dup2(log.get(), 1);
-      ::dup2(log.get(), 2);
-    }
-    ::execve(request.program.c_str(), argv.data(), envp.data());
-    const int error = errno;
-    [[maybe_unused]] const ssize_t written = ::write(report_write.get(), &error, sizeof error);
-    ::_exit(127);
-  }
+  const Image image{request.program.c_str(),
+                    argv.data(),
+                    envp.data(),
+                    request.folder.empty() ? nullptr : request.folder.c_str(),
+                    input.get(),
+                    log.get(),
+                    request.passed,
+                    ::getpid()};
+  // Our handlers must not run in the child while it shares our memory.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  volatile int error = 0;
+  const pid_t pid = new_process(image, &error);
+  if (pid < 0) error = errno;
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ChildProcess child(pid);
-  report_write.reset();
-  int error = 0;
-  if (::read(report_read.get(), &error, sizeof error) == sizeof error) cannot_start(request.program, error);
+  if (error != 0) cannot_start(request.program, error);
   return child;
 }
 

@@ -11,8 +11,7 @@
 namespace tenfold {
 
 // How a program is started: in a session of its own, with a clean signal mask, /dev/null as its input, `log` (appended
-// to; spawn_bound_to_us: empty is ours) as its output, and no descriptor of ours but `passed`, which it finds as
-// descriptor 3.
+// to; empty: ours) as its output, and no descriptor of ours but `passed`, which it finds as descriptor 3.
 struct SpawnRequest {
   std::filesystem::path program;
   std::vector<std::string> arguments;    // without the program's name
@@ -22,13 +21,9 @@ struct SpawnRequest {
   std::filesystem::path folder{};  // its working folder; empty: ours
 };
 
-// For trainers: may be called from any rank, also between MPI calls. The child dies with us only because it asks the
-// kernel for that itself. Throws Error(communication) when the program cannot be started.
-ChildProcess spawn_session(const SpawnRequest& request);
-
-// For mpirun: as above, and the kernel kills it when the calling thread ends. Not for processes with many threads
-// (it forks).
-ChildProcess spawn_bound_to_us(const SpawnRequest& request);
+// The kernel kills it when the calling thread ends. May be called from any rank, also between MPI calls. Throws
+// Error(communication) when the program cannot be started.
+ChildProcess spawn(const SpawnRequest& request);
 
 // Our environment without what mpirun and its daemons gave to a rank: a child that saw it would take itself for one.
 // `extra` (NAME=value) replaces what has the same name.

@@ -48,7 +48,7 @@ void Trainer::start() {
   // One thread per slot: more would fight for the cores and change sums.
   std::vector<std::string> environment = settings_.environment;
   if (settings_.device == "cpu") environment.insert(environment.end(), {"OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1"});
-  child_ = spawn_session(
+  child_ = spawn(
       {settings_.program,
        {"--socket-fd", "3", "--device", settings_.device, "--threads", "1", "--parent-pid", std::to_string(::getpid())},
        environment_without_mpi(environment),

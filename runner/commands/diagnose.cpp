@@ -65,12 +65,12 @@ DiagnoseResult run_trainer(DiagnoseJob& job, const fs::path& folder) {
   fs::remove(log, ignored);
   write_file(request, encode(job));
   const TrainerSettings settings = trainer_settings(job.device, log);
-  ChildProcess child = spawn_session({settings.program,
-                                      {"--diagnose", request.string(), "--parent-pid", std::to_string(::getpid())},
-                                      environment_with({}),
-                                      log,
-                                      -1,
-                                      {}});
+  ChildProcess child = spawn({settings.program,
+                              {"--diagnose", request.string(), "--parent-pid", std::to_string(::getpid())},
+                              environment_with({}),
+                              log,
+                              -1,
+                              {}});
   while (!child.wait_for(std::chrono::hours(1))) {
   }
   if (child.how_it_ended() != "exited with code 0") {

@@ -127,7 +127,7 @@ std::string plot_figure5(const fs::path& folder, const std::string& name, const 
   const fs::path log = folder / (name + ".log");
   std::error_code ignored;
   fs::remove(log, ignored);
-  ChildProcess child = spawn_session({gnuplot, {name + ".gnuplot"}, environment_with({}), log, -1, folder});
+  ChildProcess child = spawn({gnuplot, {name + ".gnuplot"}, environment_with({}), log, -1, folder});
   const bool ended = child.wait_for(std::chrono::seconds(60));
   const std::string words = log_tail(log, 0);
   const bool drawn = fs::is_regular_file(folder / (name + ".png"), ignored) &&
