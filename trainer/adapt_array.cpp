@@ -48,10 +48,11 @@ class AdaptArray {
   void report_pass(std::int64_t pass, double wall_s);
   TttStepRow summarise(std::int64_t member, std::int64_t pass, const float* metrics, const float* probabilities,
                        const std::int64_t* predicted) const;
-  bool put_back_nonfinite(std::int64_t pass);
   void finish_members(std::int64_t pass);
   void checkpoint(std::int64_t pass);
-  void report_outcome(std::size_t member, TrialStatus status);
+  void end_members(const std::function<bool(const AdaptMember&)>& which, TrialStatus status);
+  void stop();
+  void advance();
   bool all_at_rest(std::int64_t pass) const;
 
   const ArrayContext& context_;
@@ -84,6 +85,7 @@ class AdaptArray {
   at::Tensor base_lr_;               // (lanes) of the inner loop, where there is one
   std::unique_ptr<KeptLanes> kept_;  // on_nonfinite.policy stop: what the lanes were before the pass
   AdaptEvaluation evaluation_;
+  std::int64_t last_pass_ = -1;                           // that was computed here
   std::map<std::int64_t, std::function<void()>> replay_;  // an update, by padded length
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   CheckpointClock clock_;
@@ -292,46 +294,31 @@ void AdaptArray::checkpoint(std::int64_t pass) {
   clock_.written(pass);
 }
 
-// on_nonfinite.policy stop: members whose values stopped being finite in `pass`, or whose predictions are not finite
-// after it, are again what they were before it, and that was their last. Whether there was any.
-bool AdaptArray::put_back_nonfinite(std::int64_t pass) {
-  bool any = false;
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    AdaptMember& member = members_[k];
-    if (!kept_ || !member.nonfinite || member.failure.empty() || member.put_back || member.passes_done == 0) continue;
-    const std::int64_t lanes = lane_count() / static_cast<std::int64_t>(members_.size());
-    kept_->put_back(state_, static_cast<std::int64_t>(k) * lanes, lanes);
-    member.put_back = any = true;
-    member.passes = member.passes_done = pass;
-    member.stopped = member.failure + "; the model is kept as it was before that pass";
-    member.failure.clear();
-  }
-  return any;
-}
-
 // Those for which `pass` was the last leave the array: measured, with their outcome. No later checkpoint counts for
 // them.
 void AdaptArray::finish_members(std::int64_t pass) {
   const auto ends = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
-  put_back_nonfinite(pass);
+  if (kept_) kept_->put_back_nonfinite(state_, members_, pass);
   // Who is put back to a pass after which it was measured already is not measured again.
   const std::int64_t every = ttt().eval_every_steps.value_or(0);
   const auto measured = [&](const AdaptMember& member) {
     const bool again = member.put_back && every > 0 && member.passes_done > 0 && member.passes_done % every == 0;
     return ends(member) && !again;
   };
-  evaluation_.evaluate(state_, Phase::after, pass, measured);
-  if (put_back_nonfinite(pass))
+  // Given up only where nothing else is due at this pass, which a run that goes on would not know of.
+  evaluation_.evaluate(state_, Phase::after, pass, measured,
+                       all_at_rest(pass + 1) ? drain_watch(context_) : std::function<bool()>());
+  if (kept_ && kept_->put_back_nonfinite(state_, members_, pass))
     evaluation_.evaluate(state_, Phase::after, pass,
                          [&](const AdaptMember& member) { return member.put_back && measured(member); });
-  share_remaining_time(members_, start_);
-  for (std::size_t k = 0; k < members_.size(); ++k)
-    if (ends(members_[k])) report_outcome(k, TrialStatus::done);
+  end_members(ends, TrialStatus::done);
 }
 
-void AdaptArray::report_outcome(std::size_t k, TrialStatus status) {
-  report_end(context_, members_[k], k, status, members_[k].stopped, members_[k].passes_done);
+void AdaptArray::end_members(const std::function<bool(const AdaptMember&)>& which, TrialStatus status) {
+  share_remaining_time(members_, start_);
+  for (std::size_t k = 0; k < members_.size(); ++k)
+    if (which(members_[k])) report_end(context_, members_[k], k, status, members_[k].stopped, members_[k].passes_done);
 }
 
 bool AdaptArray::all_at_rest(std::int64_t pass) const {
@@ -346,12 +333,27 @@ void AdaptArray::compute_pass(std::int64_t pass) {
     if (context_.group != nullptr) context_.group->progressed();
   }
   compute_.synchronise();
+  last_pass_ = pass;
 }
 
 void AdaptArray::run() {
+  try {
+    advance();
+  } catch (const EvaluationGivenUp&) {
+    if (last_pass_ >= 0) checkpoint(last_pass_);
+    stop();
+  }
+}
+
+// After a drain.
+void AdaptArray::stop() {
+  end_members([](const AdaptMember& member) { return !member.over; }, TrialStatus::stopped);
+}
+
+void AdaptArray::advance() {
   const auto everyone = [](const AdaptMember&) { return true; };
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
-  if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone);
+  if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone, drain_watch(context_));
   resume();
   if (kept_) kept_->keep(state_);
   finish_members(pass - 1);
@@ -383,11 +385,7 @@ void AdaptArray::run() {
     const LeadersWish wish = leaders_wish(context_, clock_.due(pass));
     const bool drain = wish.drain;
     if (drain || wish.checkpoint) checkpoint(pass);
-    if (!drain) continue;
-    share_remaining_time(members_, start_);
-    for (std::size_t k = 0; k < members_.size(); ++k)
-      if (!members_[k].over) report_outcome(k, TrialStatus::stopped);
-    return;
+    if (drain) return stop();
   }
 }
 

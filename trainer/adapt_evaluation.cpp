@@ -21,7 +21,7 @@ AdaptEvaluation::AdaptEvaluation(const ArrayContext& context, const Model& model
 }
 
 AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states, const Lists& rows, bool by_batch,
-                                                   std::int64_t pass) {
+                                                   std::int64_t pass, const std::function<bool()>& give_up) {
   const ExperimentSpec& spec = members_.front().base.spec;
   ModelState states = by_batch ? lane_states : first_lanes(lane_states, static_cast<std::int64_t>(members_.size()));
   const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
@@ -34,6 +34,7 @@ AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states
   Measured measured{{}, InnerLosses(members_, by_batch, pass, model_, context_.compute.device()), {}};
   // What the inner loops are recorded of is not summed over ranks: each then evaluates everything.
   plan.group = measured.inner.recorder() == nullptr ? context_.group : nullptr;
+  plan.give_up = give_up;
   ForwardMode mode;
   mode.base_lr = by_batch || !base_lr_.defined() ? base_lr_ : first_lanes(base_lr_, members_.size());
   mode.inner_losses = measured.inner.recorder();
@@ -45,7 +46,8 @@ AdaptEvaluation::Measured AdaptEvaluation::measure(const ModelState& lane_states
   return measured;
 }
 
-void AdaptEvaluation::evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due) {
+void AdaptEvaluation::evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due,
+                               const std::function<bool()>& give_up) {
   const bool by_batch = phase == Phase::after && resets_by_batch(members_);
   const std::size_t parts = by_batch ? lanes_.size() / members_.size() : 1;  // of a member's samples
   Lists rows(members_.size() * parts);
@@ -60,7 +62,7 @@ void AdaptEvaluation::evaluate(const ModelState& lane_states, Phase phase, std::
   const bool adapts =
       std::any_of(members_.begin(), members_.end(), [](const AdaptMember& member) { return member.passes > 0; });
   if (!adapts && unadapted_ && !by_batch) return report(*unadapted_, rows, phase, pass, due);
-  Measured measured = measure(lane_states, rows, by_batch, pass);
+  Measured measured = measure(lane_states, rows, by_batch, pass, give_up);
   report(measured, rows, phase, pass, due);
   if (!adapts && phase == Phase::before) unadapted_ = std::move(measured);
 }

@@ -33,7 +33,9 @@ class AdaptEvaluation {
   // adaptation set, so that they are pairs: after, every batch by the parameters adapted to it. Minimal pairs are
   // measured beside either, but not after such batches, which leave no one model. A member whose predictions are not
   // finite fails.
-  void evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due);
+  // give_up: asked before every batch; true: throws EvaluationGivenUp, and nothing of it is reported.
+  void evaluate(const ModelState& lane_states, Phase phase, std::int64_t pass, const Selection& due,
+                const std::function<bool()>& give_up = {});
 
   // What an online user would have been served: each sample's prediction in the first pass, before its batch's update.
   // logits (updates, lanes, R, classes), indices (updates, lanes, B), both of that pass; in a group each rank's part of
@@ -48,7 +50,8 @@ class AdaptEvaluation {
     InnerLosses inner;
     std::vector<std::vector<PairLoss>> pairs;  // by member; empty where none are measured
   };
-  Measured measure(const ModelState& lane_states, const Lists& rows, bool by_batch, std::int64_t pass);
+  Measured measure(const ModelState& lane_states, const Lists& rows, bool by_batch, std::int64_t pass,
+                   const std::function<bool()>& give_up);
   void report(const Measured& measured, const Lists& rows, Phase phase, std::int64_t pass, const Selection& due);
 
   const ArrayContext& context_;

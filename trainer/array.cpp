@@ -91,6 +91,11 @@ LeadersWish leaders_wish(const ArrayContext& context, bool checkpoint_due) {
   return {(wish & 1) != 0, (wish & 2) != 0};
 }
 
+std::function<bool()> drain_watch(const ArrayContext& context) {
+  if (context.group != nullptr) return {};
+  return [&reporter = context.reporter] { return reporter.drain_requested(); };
+}
+
 ModelState stack_states(std::span<const ModelState> members, const at::Device& device) {
   const auto stack = [&](std::vector<at::Tensor> ModelState::*field, std::size_t i) {
     std::vector<at::Tensor> slices;

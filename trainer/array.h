@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -60,6 +61,10 @@ struct LeadersWish {
   bool drain, checkpoint;
 };
 LeadersWish leaders_wish(const ArrayContext& context, bool checkpoint_due);
+
+// For an evaluation that can begin anew when the run goes on (EvaluationPlan::give_up): whether a drain came. Empty in
+// a group, whose ranks would have to agree on it.
+std::function<bool()> drain_watch(const ArrayContext& context);
 
 // Seconds that the ranks of a group compute between two decisions of their leader.
 inline constexpr double kGroupBlock_s = 1;

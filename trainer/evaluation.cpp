@@ -133,6 +133,7 @@ std::vector<std::vector<float>> evaluate_logits(const Model& model, ModelState& 
   }
   const at::Device device = state.parameters.front().device();
   for (const Chunk& chunk : chunks_of(rows, plan)) {
+    if (plan.give_up && plan.give_up()) throw EvaluationGivenUp();
     const ChunkTensors tensors = upload(chunk, rows, device);
     ForwardMode mode = given;
     mode.sample_weight = tensors.sample_weight;
@@ -163,6 +164,7 @@ std::vector<TokenScores> evaluate_tokens(const Model& model, ModelState& state, 
   }
   const at::Device device = state.parameters.front().device();
   for (const Chunk& chunk : chunks_of(rows, plan)) {
+    if (plan.give_up && plan.give_up()) throw EvaluationGivenUp();
     const ChunkTensors tensors = upload(chunk, rows, device);
     ForwardMode mode = given;
     mode.sample_weight = tensors.sample_weight;

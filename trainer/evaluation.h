@@ -26,7 +26,10 @@ struct EvaluationPlan {
   std::vector<std::int64_t> length_bounds;  // padded lengths, ascending; empty if fixed
   std::int64_t batch_size = 0;              // 0: chosen by the samples' length
   Collective* group = nullptr;              // whose ranks each evaluate a part; all get the whole
+  std::function<bool()> give_up{};          // asked before every batch; true: throws EvaluationGivenUp
 };
+// Not an error: a drain came, and what is evaluated is so again when the run goes on.
+struct EvaluationGivenUp {};
 inline constexpr std::int64_t kEvaluationBatch = 512;
 // `fixed_batch` for fixed samples; `mixing_batch` for models in which samples of a batch see each other.
 EvaluationPlan evaluation_plan(const Model& model, const SampleTable& table, std::vector<std::int64_t> length_bounds,

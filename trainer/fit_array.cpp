@@ -71,6 +71,8 @@ class FitArray {
   void checkpoint();
   void checkpoint_trained(const std::vector<std::int64_t>& finished);
   void report_outcome(std::int64_t k, TrialStatus status);
+  void stop();
+  void advance();
   bool all_at_rest() const;
 
   const ArrayContext& context_;
@@ -239,6 +241,8 @@ bool FitArray::evaluate(Phase phase, const Selection& due) {
   EvaluationPlan plan =
       evaluation_plan(*model_, dataset_->table, dataset_->length_bounds, members_.front().base.spec.train.batch_size);
   plan.group = context_.group;
+  // The final one may take long. That of the validation part is over soon, and its rows belong to a step.
+  if (phase == Phase::train) plan.give_up = drain_watch(context_);
   ForwardMode mode;
   mode.base_lr = base_lr_;
   const auto gather = [&](const at::Tensor& indices, const at::Tensor& weight, std::int64_t length) {
@@ -332,8 +336,25 @@ void FitArray::prepare_steps() {
   }
 }
 
+// After a drain.
+void FitArray::stop() {
+  share_remaining_time(members_, start_);
+  for (std::int64_t k = 0; k < members(); ++k)
+    if (!member(k).over) report_outcome(k, TrialStatus::stopped);
+}
+
 void FitArray::run() {
   resume();
+  const std::int64_t resumed = step_;
+  try {
+    advance();
+  } catch (const EvaluationGivenUp&) {
+    if (step_ > resumed) checkpoint();
+    stop();
+  }
+}
+
+void FitArray::advance() {
   for (const FitMember& fit : members_) progress_.steps = std::max(progress_.steps, fit.total_updates);
   progress_.entropy = progress_.diversity = progress_.total = std::numeric_limits<double>::quiet_NaN();
   finish_members();
@@ -355,11 +376,7 @@ void FitArray::run() {
     const LeadersWish wish = leaders_wish(context_, clock_.due(step_));
     const bool drain = wish.drain;
     if (drain || wish.checkpoint) checkpoint();
-    if (!drain) continue;
-    share_remaining_time(members_, start_);
-    for (std::int64_t k = 0; k < members(); ++k)
-      if (!member(k).over) report_outcome(k, TrialStatus::stopped);
-    return;
+    if (drain) return stop();
   }
 }
 

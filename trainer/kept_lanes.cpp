@@ -14,6 +14,21 @@ void KeptLanes::keep(const ModelState& state) {
   for (std::size_t i = 0; i < buffers_.size(); ++i) buffers_[i].copy_(state.buffers[i].detach());
 }
 
+bool KeptLanes::put_back_nonfinite(ModelState& state, std::vector<AdaptMember>& members, std::int64_t pass) const {
+  const std::int64_t lanes = state.parameters.front().size(0) / static_cast<std::int64_t>(members.size());
+  bool any = false;
+  for (std::size_t k = 0; k < members.size(); ++k) {
+    AdaptMember& member = members[k];
+    if (!member.nonfinite || member.failure.empty() || member.put_back || member.passes_done == 0) continue;
+    put_back(state, static_cast<std::int64_t>(k) * lanes, lanes);
+    member.put_back = any = true;
+    member.passes = member.passes_done = pass;
+    member.stopped = member.failure + "; the model is kept as it was before that pass";
+    member.failure.clear();
+  }
+  return any;
+}
+
 void KeptLanes::put_back(ModelState& state, std::int64_t first_lane, std::int64_t lanes) const {
   const at::NoGradGuard no_grad;
   const auto copy = [&](const at::Tensor& to, const at::Tensor& from) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "trainer/adapt_members.h"
 #include "trainer/lane_states.h"
 
 namespace tenfold {
@@ -14,10 +15,13 @@ class KeptLanes {
   // adapted: places of the parameters that change; buffers all do.
   KeptLanes(const ModelState& state, const std::vector<std::size_t>& adapted);
   void keep(const ModelState& state);
-  // The lanes of one member; the others keep every bit.
-  void put_back(ModelState& state, std::int64_t first_lane, std::int64_t lanes) const;
+  // Members whose values stopped being finite in `pass`, or whose predictions are not finite after it, are again what
+  // they were before it, and that was their last; the others keep every bit. Whether there was any.
+  bool put_back_nonfinite(ModelState& state, std::vector<AdaptMember>& members, std::int64_t pass) const;
 
  private:
+  void put_back(ModelState& state, std::int64_t first_lane, std::int64_t lanes) const;
+
   std::vector<std::size_t> adapted_;
   std::vector<at::Tensor> parameters_, buffers_;
 };

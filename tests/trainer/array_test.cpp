@@ -118,7 +118,7 @@ TEST(AdaptArray, ResumesToTheSameBits) {
     Recorder whole;
     engine().run(space.job(Stage::adapt, {one}, "whole"), whole);
     Recorder first, second;
-    first.drain_after = 1;
+    first.drain_after = 2;  // one look before the adaptation, at the evaluation
     engine().run(space.job(Stage::adapt, {one}, "first"), first);
     ASSERT_EQ(first.members.at(0).outcome.status, TrialStatus::stopped);
     one.resume = newest(first, 0);

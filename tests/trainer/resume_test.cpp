@@ -65,7 +65,7 @@ TEST(ResumedTrial, PlateauAdaptiveWeightAndGuards) {
   ASSERT_LT(whole.members.at(0).ttt_steps.size(), 9U);
   ASSERT_EQ(whole.members.at(1).ttt_steps.size(), 9U);
   EXPECT_LT(whole.members.at(1).ttt_steps.back().lr, 0.02);
-  for (const int drain_after : {0, 2, 4}) {
+  for (const int drain_after : {1, 3, 5}) {
     const Recorder first = run(space, Stage::adapt, {one, other}, "first", drain_after);
     Case rest_one = one, rest_other = other;
     rest_one.resume = newest(first, 0);
@@ -74,6 +74,47 @@ TEST(ResumedTrial, PlateauAdaptiveWeightAndGuards) {
     expect_equal(whole.members.at(0), joined(first.members.at(0), rest.members.at(1)));
     expect_equal(whole.members.at(1), joined(first.members.at(1), rest.members.at(0)));
   }
+}
+
+// Found on a run whose final evaluation took longer than a drain may: what it was of had to be computed again.
+TEST(ResumedFit, AFinalEvaluationIsGivenUpForADrain) {
+  const Workspace space;
+  ExperimentSpec spec = small_spec();
+  spec.folds.validation = 0.2;
+  const Recorder whole = run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "whole");
+  const std::size_t steps = whole.members.at(0).train_steps.size();
+  int given_up = 0;
+  for (int looks = static_cast<int>(steps);; ++looks) {
+    const Recorder first = run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "first", looks);
+    if (first.members.at(0).outcome.status == TrialStatus::done) break;
+    if (first.members.at(0).train_steps.size() < steps) continue;
+    ++given_up;
+    EXPECT_EQ(newest(first, 0).step, static_cast<std::int64_t>(steps));
+    const Recorder rest = run(space, Stage::fit, {{spec, 0, 0, newest(first, 0), {}}}, "rest");
+    EXPECT_TRUE(rest.members.at(0).train_steps.empty());
+    expect_equal(whole.members.at(0), joined(first.members.at(0), rest.members.at(0)));
+  }
+  EXPECT_GT(given_up, 0);
+}
+
+TEST(ResumedTrial, EvaluationsBeforeAndAfterAreGivenUpForADrain) {
+  const Workspace space;
+  const ExperimentSpec spec = small_spec();
+  const Fits fits = fit(space, spec, 1, "fit");
+  Case one{spec, 0, 0, {}, fits.last[0]};
+  const Recorder whole = run(space, Stage::adapt, {one}, "whole");
+  const Recorder before = run(space, Stage::adapt, {one}, "before", 0);
+  EXPECT_EQ(before.members.at(0).outcome.status, TrialStatus::stopped);
+  EXPECT_TRUE(before.members.at(0).evaluations.empty() && before.checkpoints.empty());
+  const Recorder after = run(space, Stage::adapt, {one}, "after", 4);
+  ASSERT_EQ(after.members.at(0).outcome.status, TrialStatus::stopped);
+  ASSERT_EQ(after.members.at(0).ttt_steps.size(), 4u);
+  Case rest_one = one;
+  rest_one.resume = newest(after, 0);
+  EXPECT_EQ(rest_one.resume->step, 3);
+  const Recorder rest = run(space, Stage::adapt, {rest_one}, "rest");
+  EXPECT_TRUE(rest.members.at(0).ttt_steps.empty());
+  expect_equal(whole.members.at(0), joined(after.members.at(0), rest.members.at(0)));
 }
 
 TEST(ResumedTrial, RefusesTheCheckpointOfAnotherConfiguration) {
