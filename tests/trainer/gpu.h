@@ -4,8 +4,16 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <string>
 
 namespace tenfold::testing {
+
+// Of this machine, as far as their device files show.
+inline int gpus() {
+  int count = 0;
+  while (std::filesystem::exists("/dev/nvidia" + std::to_string(count))) ++count;
+  return count;
+}
 
 // Tests that need a GPU. Skipped, and said so, where there is none; TENFOLD_EXPECT_GPU=1 makes that a failure.
 class GpuTest : public ::testing::Test {

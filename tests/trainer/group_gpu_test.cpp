@@ -10,16 +10,11 @@
 #include <fstream>
 
 #include "tests/trainer/array_harness.h"
+#include "tests/trainer/gpu.h"
 #include "tests/trainer/group_processes.h"
 
 namespace tenfold::testing {
 namespace {
-
-int gpus() {
-  int count = 0;
-  while (std::filesystem::exists("/dev/nvidia" + std::to_string(count))) ++count;
-  return count;
-}
 
 struct Kind {
   const char* name;
