@@ -1,5 +1,6 @@
 // Jobs on a real SLURM: what `tenfold submit` writes is run by sbatch, signalled, requeued, preempted, and ends with
-// the results of an undisturbed run. The trainer is the fake one: what it computes is as exact, and sooner done.
+// the results of an undisturbed run. The trainer is the fake one, which takes as long as it is told to, and once the
+// real one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,6 +34,17 @@ metrics: [accuracy]
 checkpoint: {every_s: 5}
 sweep:
   ttt.lr: [1e-4, 1e-3, 1e-2]
+)";
+
+constexpr const char* kRealExperiment = R"(name: real
+dataset: {kind: synthetic, samples: 240, features: 8, classes: 3, separation: 3.0, shift: {kind: gaussian_noise, severity: 2}}
+folds: {kind: stratified, k: 2}
+model: {kind: mlp, hidden: [16], norm: layer, dropout: 0.1}
+train: {epochs: 800, batch_size: 16, optimizer: {kind: adamw, lr: 1e-3}}
+ttt: {method: entropy_diversity, steps: 400, batch_size: 32}
+metrics: [accuracy, nll]
+sweep: {ttt.lr: [1e-5, 1e-4], ttt.parameters: [norm, all]}
+checkpoint: {every_steps: 100}
 )";
 
 class Slurm : public testing::Test {
@@ -84,9 +96,10 @@ class Slurm : public testing::Test {
     }
     return true;
   }
-  // `tenfold submit` of x.yaml; the job's number.
-  static std::string submit(const std::string& db, const std::vector<std::string>& more) {
-    std::vector<std::string> words{"submit", "x.yaml", "--db", db};
+  // `tenfold submit`; the job's number.
+  static std::string submit(const std::string& db, const std::vector<std::string>& more,
+                            const std::string& experiment = "x.yaml") {
+    std::vector<std::string> words{"submit", experiment, "--db", db};
     words.insert(words.end(), more.begin(), more.end());
     const Finished finished = work_->tenfold(words);
     EXPECT_EQ(finished.exit_code, 0) << finished.output;
@@ -116,8 +129,8 @@ class Slurm : public testing::Test {
     if (!came) ADD_FAILURE() << slurm("scontrol show job " + job) << slurm("sinfo -R -l");
     return came;
   }
-  static std::string log_of(const std::string& db, const std::string& job) {
-    std::ifstream in(work_->file(db + ".jobs/fake-" + job + ".log"));
+  static std::string log_of(const std::string& db, const std::string& job, const std::string& experiment = "fake") {
+    std::ifstream in(work_->file(db + ".jobs/" + experiment + "-" + job + ".log"));
     return {std::istreambuf_iterator<char>(in), {}};
   }
   // A store that is only being made cannot answer yet.
@@ -153,6 +166,38 @@ TEST_F(Slurm, AJobStopsAtItsSignalComesBackAndGoesOn) {
   EXPECT_EQ(work_->query("a.db", "SELECT job, experiment, nodes, slots, time_limit, launcher FROM cluster_job"),
             job + ",fake,1,2,10,mpirun\n");
   EXPECT_EQ(work_->query("a.db", "PRAGMA integrity_check"), "ok\n");
+}
+
+// A time limit of a minute, which is too short for the work.
+TEST_F(Slurm, SlurmsOwnSignalComesBeforeTheTimeLimit) {
+  work_->set("TENFOLD_FAKE_STEP_MS", "1200");
+  const std::string job = submit("h.db", {"--slots", "2", "--time", "1"});
+  ASSERT_TRUE(comes_back(job)) << log_of("h.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("h.db", job);
+  const std::string log = log_of("h.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
+  EXPECT_THAT(log, AllOf(HasSubstr("time limit 1 of at most 20"), HasSubstr("the run ended with code 0")));
+  EXPECT_EQ(results_of(*work_, "h.db"), expected_);
+  EXPECT_EQ(work_->query("h.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+}
+
+TEST_F(Slurm, TheRealTrainerGoesOnToTheSameBits) {
+  if (!std::filesystem::exists(std::filesystem::path(std::getenv("TENFOLD_BIN_DIR")) / "tenfold-trainer"))
+    GTEST_SKIP() << "built without LibTorch: there is no tenfold-trainer";
+  work_->write("real.yaml", kRealExperiment);
+  work_->unset("TENFOLD_TRAINER");
+  const Finished calm = work_->tenfold({"run", "real.yaml", "--db", "calm-real.db", "--slots", "2", "--device", "cpu"});
+  EXPECT_EQ(calm.exit_code, 0) << calm.output;
+  const std::string job = submit("i.db", {"--slots", "2", "--time", "10"}, "real.yaml");
+  const bool begun = until([&] { return has_checkpoints("i.db"); });
+  slurm("scancel --batch --signal=USR2 " + job);
+  const bool back = comes_back(job), through = until([&] { return ended(job); });
+  work_->use_fake_trainer();
+  const std::string log = log_of("i.db", job, "real");
+  ASSERT_TRUE(begun && back && through) << log;
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
+  EXPECT_EQ(results_of(*work_, "i.db"), results_of(*work_, "calm-real.db"));
+  EXPECT_EQ(work_->query("i.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
 TEST_F(Slurm, WhatMayNotComeBackAnyMoreStaysOut) {
