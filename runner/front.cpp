@@ -202,17 +202,20 @@ void Front::coordinator_died() {
   view_.reset();
   const bool never_came = !channel_;
   mpirun_.wait_for(kLastWordLimit);
-  const int signal = mpirun_.ended_by_signal();
+  const int signal = mpirun_.ended_by_signal(), code = mpirun_.exit_code();
+  // What mpirun says of its own end is long and general; the cause of a failed start is what came first.
+  const std::string tail = never_came ? log_head(log_, log_begin_) : log_tail(log_, log_begin_);
   mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
-  // Ranks drain when mpirun is told to end; but they cannot before they are there.
-  if ((drain_signal_ && !reported_) || std::ranges::find(kDrainSignals, signal) != kDrainSignals.end()) {
+  // Ranks drain when mpirun is told to end; but they cannot before they are there. Then it ends with 1 and says
+  // nothing, as it does for no other reason.
+  const bool told_to_end = std::ranges::find(kDrainSignals, signal) != kDrainSignals.end() ||
+                           (never_came && code == 1 && tail.empty());
+  if ((drain_signal_ && !reported_) || told_to_end) {
     stopped_at_once_ = true;
     if (!drain_signal_) drain_signal_ = SIGTERM;
     return;
   }
-  // What mpirun says of its own end is long and general; the cause of a failed start is what came first.
-  const std::string tail = never_came ? log_head(log_, log_begin_) : log_tail(log_, log_begin_);
   throw Error(ErrorKind::communication,
               std::string(never_came ? "the processes of the run did not start" : "the coordinator of the run died") +
                   (tail.empty() ? "" : " (" + tail + ")") +
