@@ -77,12 +77,7 @@ class Slurm : public testing::Test {
     return said;
   }
   static bool until(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + kLimit;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-    return true;
+    return Workspace::wait_until(condition, kLimit, std::chrono::milliseconds(200));
   }
   // `tenfold submit` of x.yaml; the job's number.
   static std::string submit(const std::string& db, const std::vector<std::string>& more) {
