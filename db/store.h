@@ -56,6 +56,7 @@ struct RegisteredPlan {
   std::int64_t new_configurations = 0;
   std::int64_t retired_configurations = 0;  // of earlier revisions, kept but no longer run
   std::vector<std::string> hidden_changes;  // what the file does not show: other data, another program
+  std::int64_t fits_apart = 0;              // new ones, because those there went another way (db/nonfinite_fits.h)
   std::vector<UnitState> fits;              // as Plan::fits
   std::vector<UnitState> trials;            // as Plan::trials
 };
@@ -81,6 +82,7 @@ struct AttemptEnd {
   double wall_s = 0;
   std::int64_t peak_memory_bytes = 0;
   std::optional<LoweredRate> rate = {};  // of the unit from now on, where it changes: later checkpoints are given up
+  bool stopped_nonfinite = false;        // done where values were not finite any more (on_nonfinite.policy: stop)
 };
 
 struct CheckpointRecord {

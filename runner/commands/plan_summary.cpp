@@ -157,7 +157,7 @@ class Summariser {
     fits_done_.assign(prepared_.plan.fits.size(), false);
     trials_over_.assign(prepared_.plan.trials.size(), false);
     if (!std::filesystem::exists(db_)) return;
-    stored_ = read_stored_units(db_, summary_.name);
+    stored_ = read_stored_units(db_, summary_.name, prepared_.experiment.base().on_nonfinite);
     StoredWork work;
     for (std::size_t i = 0; i < fits_done_.size(); ++i) {
       const auto found = stored_.fits.find(prepared_.plan.fits[i].identity.hex());
