@@ -135,6 +135,8 @@ TEST_F(Slurm, AJobStopsAtItsSignalComesBackAndGoesOn) {
   ASSERT_TRUE(until([&] { return has_checkpoints("a.db"); })) << log_of("a.db", job);
   const Finished status = work_->tenfold({"status", "--db", "a.db"});
   EXPECT_THAT(status.output, HasSubstr("job " + job + " (fake): RUNNING"));
+  EXPECT_THAT(work_->tenfold({"status", "--db", "a.db", "--format", "json"}).output,
+              AllOf(HasSubstr("\"job\": \"" + job + "\""), HasSubstr("\"state\": \"RUNNING\"")));
   slurm("scancel --batch --signal=USR2 " + job);  // what SLURM does some time before the limit
   ASSERT_TRUE(comes_back(job)) << log_of("a.db", job);
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("a.db", job);
