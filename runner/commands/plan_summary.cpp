@@ -25,8 +25,9 @@ void widen(Range& range, std::int64_t value, bool first) {
 
 class Summariser {
  public:
-  Summariser(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu)
-      : prepared_(prepared), db_(db), gpu_(gpu) {
+  Summariser(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu,
+             const Shard& shard)
+      : prepared_(prepared), db_(db), gpu_(gpu), shard_(shard) {
     summary_.name = prepared.experiment.name();
     summary_.file = prepared.experiment.file();
     summary_.db = db.string();
@@ -38,6 +39,7 @@ class Summariser {
 
   PlanSummary make() {
     for (std::size_t c = 0; c < prepared_.experiment.configurations().size(); ++c) look_at_configuration(c);
+    if (!shard_.is_all()) list_part();
     count_updates();
     count_groups();
     look_at_store();
@@ -128,6 +130,17 @@ class Summariser {
       adapted = model->adapted.insert(model->adapted.end(), choice);
     }
     ++adapted->configurations;
+  }
+
+  void list_part() {
+    summary_.part = PlannedPart{shard_, {}};
+    for (const FitUnit& fit : prepared_.plan.fits) {
+      const SplitSummary& split = prepared_.plan.split(fit);
+      summary_.part->fits.push_back({split.repeat, split.fold, {}});
+    }
+    for (const TrialUnit& trial : prepared_.plan.trials)
+      summary_.part->fits[static_cast<std::size_t>(trial.fit)].trials.push_back(
+          summary_.labels[static_cast<std::size_t>(trial.configuration)]);
   }
 
   void count_updates() {
@@ -248,6 +261,7 @@ class Summariser {
   const PreparedExperiment& prepared_;
   std::filesystem::path db_;
   bool gpu_;
+  Shard shard_;
   PlanSummary summary_;
   StoredUnits stored_;
   std::vector<std::string> fit_keys_, trial_keys_;  // by configuration
@@ -258,8 +272,9 @@ class Summariser {
 
 }  // namespace
 
-PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu) {
-  return Summariser(prepared, db, slots, gpu).make();
+PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu,
+                           const Shard& shard) {
+  return Summariser(prepared, db, slots, gpu, shard).make();
 }
 
 }  // namespace tenfold

@@ -145,6 +145,25 @@ class CommandLine(unittest.TestCase):
             self.assertIn(words, text)
         self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
 
+    def test_plan_tells_what_a_shard_owns(self):
+        whole = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2).stdout)
+        self.assertIsNone(whole["shard"])
+        folds = []
+        for index in [1, 2]:
+            plan = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2, "--shard", f"{index}/2").stdout)
+            self.assertEqual((plan["fits"], plan["trials"], plan["db"]), (1, 4, f"tenfold.shard-{index}-of-2.db"))
+            self.assertEqual((plan["shard"]["index"], plan["shard"]["count"]), (index, 2))
+            (fit,) = plan["shard"]["fits"]
+            self.assertEqual(fit["trials"], whole["configurations"])
+            folds.append((fit["repeat"], fit["fold"]))
+        self.assertEqual(sorted(folds), [(0, 0), (0, 1)])
+        text = self.call("plan", SMOKE, "--slots", 2, "--shard", "2/2").stdout
+        repeat, fold = folds[1]
+        for words in ["1 fit, 4 trials", "shard 2/2\n", f"  fit of repeat {repeat} fold {fold}, 4 trials\n    {whole['configurations'][0]}\n"]:
+            self.assertIn(words, text)
+        self.assertIn("fewer fits than shards", self.call("plan", SMOKE, "--shard", "3/3").stdout)
+        self.assertIn("INDEX/COUNT", self.fails("plan", SMOKE, "--shard", "3/2"))
+
     def test_plan_follows_set_and_no_share(self):
         plan = json.loads(self.call("plan", SMOKE, "--json", "--set", "folds.k=3", "--set", "ttt.steps=7", "--no-share").stdout)
         self.assertEqual((plan["fits"], plan["trials"]), (12, 12))
