@@ -21,6 +21,7 @@ class StoreHome;
 
 using RowId = std::int64_t;
 struct MergeSummary;
+class MergeSource;
 enum class UnitKind { fit, trial };
 
 struct StoredCheckpoint {
@@ -138,7 +139,7 @@ class Store {
   std::int64_t sweep_orphans();
 
   // db/merge.h
-  void merge(const std::filesystem::path& shard, MergeSummary& summary);
+  void merge(const MergeSource& shard, MergeSummary& summary);
   void count_trials(MergeSummary& summary);
 
   const std::filesystem::path& file() const;  // as the user named it

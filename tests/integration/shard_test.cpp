@@ -4,6 +4,9 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
 
 #include "tests/faults/fault_run.h"
 
@@ -23,6 +26,19 @@ class ShardRun : public FaultRun {
       const Finished finished = complete("a.db", {"--shard", std::to_string(i) + "/" + std::to_string(count)});
       ASSERT_EQ(finished.exit_code, 0) << finished.output;
     }
+  }
+  // Contents by name of what lies beside the experiment, but for what the program said.
+  std::map<std::string, std::string> files() {
+    std::map<std::string, std::string> found;
+    const std::filesystem::path here = work_.file("");
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(here)) {
+      const std::string name = entry.path().lexically_relative(here).string();
+      if (name == "output" || name.starts_with("merged")) continue;
+      std::string& contents = found[name];  // none of folders
+      std::ifstream in(entry.path(), std::ios::binary);
+      if (!entry.is_directory()) contents = {std::istreambuf_iterator<char>(in), {}};
+    }
+    return found;
   }
   // In the store, past every check of the program.
   void change(const std::string& db, const std::string& sql) {
@@ -117,6 +133,36 @@ TEST_F(ShardRun, WhatDoesNotFitTogetherIsRefusedByName) {
   EXPECT_THAT(changed.output, HasSubstr("asks for other configurations"));
   EXPECT_EQ(results_of(work_, "a.db"), before);
   EXPECT_EQ(work_.tenfold({"merge", "a.db", "none.db"}).exit_code, 6);
+}
+
+// One was run to its end, the log of one is as a kill left it, one is of an older version. Checkpoints lie beside them.
+TEST_F(ShardRun, MergingLeavesThePartsAsTheyAre) {
+  ASSERT_EQ(complete("a.db", {"--shard", "1/3"}).exit_code, 0);
+  ASSERT_EQ(complete("a.db", {"--shard", "3/3"}).exit_code, 0);
+  change("a.shard-3-of-3.db", "ALTER TABLE fit DROP COLUMN stopped_nonfinite");
+  change("a.shard-3-of-3.db", "PRAGMA user_version = 3");
+  work_.set("TENFOLD_FAKE_STEP_MS", "200");
+  const pid_t killed = work_.start(run("a.db", {"--slots", "1", "--shard", "2/3"}));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
+  ASSERT_TRUE(work_.wait_until(
+      [&] { return work_.query("a.shard-2-of-3.db", "SELECT count(*) > 0 FROM checkpoint") == "1\n"; }));
+  for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
+  work_.wait(killed);
+  ASSERT_TRUE(work_.wait_until_none_left(seconds(5)));
+  ASSERT_GT(std::filesystem::file_size(work_.file("a.shard-2-of-3.db-wal")), 0u);
+
+  std::filesystem::create_directory(work_.file("merged"));
+  const auto before = files();
+  const Finished merged =
+      work_.tenfold({"merge", "merged/a.db", "a.shard-1-of-3.db", "a.shard-2-of-3.db", "a.shard-3-of-3.db"});
+  EXPECT_EQ(merged.exit_code, 1) << merged.output;
+  EXPECT_THAT(merged.output, HasSubstr("18 trials done, 6 open"));
+  const auto after = files();
+  ASSERT_GT(before.size(), 6u);
+  for (const auto& [name, contents] : before) EXPECT_TRUE(after.contains(name) && after.at(name) == contents) << name;
+  for (const auto& [name, contents] : after) EXPECT_TRUE(before.contains(name)) << name << " is new";
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  finish("merged/a.db");
 }
 
 TEST_F(ShardRun, AStoreInUseIsNotMerged) {
