@@ -10,6 +10,7 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "experiments/storage_advice.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 namespace {
@@ -24,11 +25,10 @@ class FileAside {
   explicit FileAside(const std::filesystem::path& target) : target_(target), aside_(target) {
     static std::atomic<unsigned> counter{0};  // threads of one process may write the same target
     aside_ += ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
-    fd_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd_ < 0) fail(target_, "cannot be written");
+    fd_ = UniqueFd(::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    if (!fd_) fail(target_, "cannot be written");
   }
   ~FileAside() {
-    if (fd_ >= 0) ::close(fd_);
     if (!committed_) ::unlink(aside_.c_str());
   }
   FileAside(const FileAside&) = delete;
@@ -37,7 +37,7 @@ class FileAside {
   void write(const void* data, std::size_t bytes) {
     const char* at = static_cast<const char*>(data);
     while (bytes > 0) {
-      const ssize_t written = ::write(fd_, at, std::min<std::size_t>(bytes, std::size_t{1} << 30));
+      const ssize_t written = ::write(fd_.get(), at, std::min<std::size_t>(bytes, std::size_t{1} << 30));
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) fail(target_, "cannot be written");
       at += written;
@@ -46,10 +46,8 @@ class FileAside {
   }
 
   void commit(bool sync) {
-    if (sync && ::fsync(fd_) != 0) fail(target_, "cannot be brought to the disk");
-    const int status = ::close(fd_);
-    fd_ = -1;
-    if (status != 0) fail(target_, "cannot be written");
+    if (sync && ::fsync(fd_.get()) != 0) fail(target_, "cannot be brought to the disk");
+    if (::close(fd_.release()) != 0) fail(target_, "cannot be written");
     fault_point("rename");
     if (::rename(aside_.c_str(), target_.c_str()) != 0) fail(target_, "cannot be given its name");
     committed_ = true;
@@ -60,18 +58,15 @@ class FileAside {
  private:
   void sync_folder() const {
     const std::filesystem::path folder = target_.has_parent_path() ? target_.parent_path() : ".";
-    const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) fail(folder, "cannot be opened");
-    const int status = ::fsync(fd);
-    const int code = errno;
-    ::close(fd);
-    errno = code;
+    const UniqueFd opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!opened) fail(folder, "cannot be opened");
     // Some network file systems know no fsync of a folder; there the rename itself is what they offer.
-    if (status != 0 && code != EINVAL && code != ENOTSUP) fail(folder, "cannot be brought to the disk");
+    if (::fsync(opened.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+      fail(folder, "cannot be brought to the disk");
   }
 
   std::filesystem::path target_, aside_;
-  int fd_ = -1;
+  UniqueFd fd_;
   bool committed_ = false;
 };
 

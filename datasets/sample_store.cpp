@@ -21,15 +21,15 @@ namespace {
               folder.string() + ": " + what + ": " + std::strerror(code) + "; set TENFOLD_CACHE to a folder with room");
 }
 
-int open_nameless(const std::filesystem::path& folder) {
+UniqueFd open_nameless(const std::filesystem::path& folder) {
   std::error_code code;
   std::filesystem::create_directories(folder, code);
   if (code) fail(folder, "cannot be made", code.value());
-  int fd = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-  if (fd >= 0) return fd;
+  UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (fd) return fd;
   std::string pattern = (folder / "loading-XXXXXX").string();  // network file systems know no files without a name
-  fd = ::mkostemp(pattern.data(), O_CLOEXEC);
-  if (fd < 0) fail(folder, "cannot hold a file for the samples", errno);
+  fd = UniqueFd(::mkostemp(pattern.data(), O_CLOEXEC));
+  if (!fd) fail(folder, "cannot hold a file for the samples", errno);
   ::unlink(pattern.c_str());
   return fd;
 }
@@ -54,7 +54,7 @@ SampleStore::SampleStore(std::int64_t values, const std::string& name, std::uint
   void* memory = MAP_FAILED;
   if (on_disk_) {
     const std::filesystem::path folder = cache_folder();
-    const UniqueFd file(open_nameless(folder));
+    const UniqueFd file = open_nameless(folder);
     // Taken now: where the disk is full, a page written through the mapping would end the process.
     if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
       fail(folder, "has no room for the " + std::to_string((bytes >> 20) + 1) + " MiB of " + name, code);

@@ -1,8 +1,10 @@
 #include "db/merge.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
+#include "db/merge_source.h"
 #include "db/merge_tables.h"
 #include "db/run_lock.h"
 #include "db/store.h"
@@ -259,42 +261,41 @@ class Merger {
 
 }  // namespace
 
-void Store::merge(const std::filesystem::path& shard, MergeSummary& summary) {
+void Store::merge(const MergeSource& shard, MergeSummary& summary) {
   Connection& db = impl_->connection;
   {
     Statement attach(db, "ATTACH DATABASE ?1 AS shard");
-    attach.bind(1, shard.string()).run();
+    attach.bind(1, shard.uri()).run();
   }
   begin();
   try {
-    Merger(db, file(), shard).run(summary);
+    Merger(db, file(), shard.store()).run(summary);
     for (const char* table : {"wanted_experiment", "wanted_trial", "same_dataset", "same_fold", "same_configuration",
                               "pair_fit", "both_fit", "take_fit", "pair_trial", "both_trial", "take_trial"})
       db.execute("DROP TABLE temp." + std::string(table));
+    shard.confirm();
     commit();
   } catch (...) {
     rollback();
-    throw;  // the store is closed by who opened it, and the shard with it
+    shard.confirm();  // what went wrong may come of that
+    throw;            // the store is closed by who opened it, and the shard with it
   }
   db.execute("DETACH DATABASE shard");
 }
 
 MergeSummary merge_stores(const std::filesystem::path& out, const std::vector<std::filesystem::path>& shards) {
-  std::vector<RunLock> locks;
+  std::vector<std::unique_ptr<MergeSource>> sources;  // all of them looked at before anything is written
   for (const std::filesystem::path& shard : shards) {
     std::error_code error;
-    if (!std::filesystem::exists(shard, error))
-      throw Error(ErrorKind::storage, shard.string() + ": there is no such store");
     if (std::filesystem::equivalent(shard, out, error) && !error)
       throw Error(ErrorKind::config, shard.string() + " would be merged into itself: name the result first");
-    locks.push_back(RunLock::acquire(shard, "merge"));
+    sources.push_back(std::make_unique<MergeSource>(shard));
   }
-  locks.push_back(RunLock::acquire(out, "merge"));
-  for (const std::filesystem::path& shard : shards) Store::open(shard);  // brings it forward
-  const StoreHome home(out, locks.back());
+  const RunLock lock = RunLock::acquire(out, "merge");
+  const StoreHome home(out, lock);
   Store store = Store::open(home);
   MergeSummary summary;
-  for (const std::filesystem::path& shard : shards) store.merge(shard, summary);
+  for (const auto& source : sources) store.merge(*source, summary);
   home.publish();
   store.count_trials(summary);
   return summary;

@@ -15,7 +15,7 @@ struct MergeSummary {
 // Brings the stores of shards (experiments/shard.h) together in `out`, which is made when it does not exist. Fits and
 // trials of each experiment's current revision are known by their identities: what is done in several stores must have
 // equal results, what is done in one replaces what is not in another, and nothing is there twice, however often this is
-// called. Kept checkpoints are copied as well. Each shard is one transaction, under the run locks of both stores.
+// called. Kept checkpoints are copied as well. Each shard is one transaction; nothing is written to it or beside it.
 // Throws Error(storage): a store is in use, another results version, another version of the experiment, results that
 // differ (all of them named).
 MergeSummary merge_stores(const std::filesystem::path& out, const std::vector<std::filesystem::path>& shards);

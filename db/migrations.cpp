@@ -139,7 +139,16 @@ CREATE TABLE cluster_job(
 ) STRICT;
 )sql";
 
-constexpr const char* kSteps[] = {kFrom1To2, kFrom2To3};
+// Which fits were stopped where values were not finite; until now told by events alone.
+constexpr const char* kFrom3To4 = R"sql(
+ALTER TABLE fit ADD COLUMN stopped_nonfinite INTEGER NOT NULL DEFAULT 0;
+UPDATE fit SET stopped_nonfinite = 1 WHERE status = 'done' AND EXISTS (
+  SELECT 1 FROM attempt a JOIN event e ON e.kind = 'stopped_nonfinite' AND e.trial IS NULL
+    AND substr(e.detail, -length(a.reason)) = a.reason
+  WHERE a.fit = fit.id AND a.outcome = 'done' AND a.reason <> '');
+)sql";
+
+constexpr const char* kSteps[] = {kFrom1To2, kFrom2To3, kFrom3To4};
 static_assert(std::size(kSteps) == kSchemaVersion - 1);
 
 }  // namespace

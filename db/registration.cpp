@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "db/nonfinite_fits.h"
 #include "db/plan_changes.h"
 #include "db/store.h"
 #include "db/store_impl.h"
@@ -262,10 +263,11 @@ void Registration::register_fits() {
   Statement insert(db_,
                    "INSERT INTO fit(identity, status, repeat, fold, split_hash, seed, array_key) "
                    "VALUES(?1, 'pending', ?2, ?3, ?4, ?5, ?6)");
+  const NonFiniteFits known(db_, experiment_.base().on_nonfinite);
   result_.fits.reserve(plan_.fits.size());
   for (const FitUnit& fit : plan_.fits) {
     UnitState& state = result_.fits.emplace_back();
-    const std::string identity = fit.identity.hex();
+    const std::string identity = known.identity_of(fit.identity);
     if (find.bind(1, identity).next()) {
       state.id = find.integer(0);
       state.status = parse_status(find.text(1));
@@ -277,6 +279,7 @@ void Registration::register_fits() {
     insert.bind(1, identity).bind(2, std::int64_t{split.repeat}).bind(3, std::int64_t{split.fold});
     insert.bind(4, split.hash.hex()).bind(5, static_cast<std::int64_t>(keys.seed)).bind(6, keys.fit_array_key).run();
     state.id = db_.last_insert_id();
+    if (identity != fit.identity.hex()) ++result_.fits_apart;
   }
 }
 

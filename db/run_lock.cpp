@@ -45,12 +45,12 @@ RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& exp
   const std::filesystem::path file = db.string() + ".lock";
   const bool shared = is_store_published(db) || file_system_of(db).network;
   RunLock lock(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (lock.fd_ < 0) fail(file, "open the run lock", errno);
+  if (!lock.fd_) fail(file, "open the run lock", errno);
   struct flock request = whole_file(F_WRLCK);
-  bool locked = fcntl(lock.fd_, F_OFD_SETLK, &request) == 0;
+  bool locked = fcntl(lock.fd_.get(), F_OFD_SETLK, &request) == 0;
   if (!locked && !(shared && has_no_locks(errno))) {
     if (errno != EAGAIN && errno != EACCES) fail(file, "take the run lock", errno);
-    throw Error(ErrorKind::storage, db.string() + " is held by " + holder(lock.fd_) +
+    throw Error(ErrorKind::storage, db.string() + " is held by " + holder(lock.fd_.get()) +
                                         "; wait for it, end it, or use another store with --db");
   }
   const std::string text = nlohmann::json{{"host", host_name()},
@@ -62,8 +62,8 @@ RunLock RunLock::acquire(const std::filesystem::path& db, const std::string& exp
   if (shared) lock.lease_ = Lease::take(db, text, locked, tell);
   // On a full disk the others are not told who holds it; whether the run can go on, the store itself will say.
   const auto size = static_cast<ssize_t>(text.size());
-  if ((ftruncate(lock.fd_, 0) != 0 || pwrite(lock.fd_, text.data(), text.size(), 0) != size) && errno != ENOSPC &&
-      errno != EDQUOT)
+  if ((ftruncate(lock.fd_.get(), 0) != 0 || pwrite(lock.fd_.get(), text.data(), text.size(), 0) != size) &&
+      errno != ENOSPC && errno != EDQUOT)
     fail(file, "write the run lock", errno);
   return lock;
 }
@@ -72,29 +72,22 @@ void RunLock::confirm() const {
   if (lease_) lease_->confirm();
 }
 
-RunLock::RunLock(RunLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)), lease_(std::move(other.lease_)) {}
-
 RunLock& RunLock::operator=(RunLock&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(lease_, other.lease_);
   return *this;
 }
 
-RunLock::~RunLock() {
-  lease_.reset();  // first: whoever gets the kernel's lock then finds no lease of ours
-  if (fd_ >= 0) close(fd_);
-}
-
 std::optional<std::string> run_lock_holder(const std::filesystem::path& db) {
   const std::filesystem::path file = db.string() + ".lock";
   const RunLock looking(open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  if (looking.fd_ < 0 && errno != ENOENT) fail(file, "open the run lock", errno);
+  if (!looking.fd_ && errno != ENOENT) fail(file, "open the run lock", errno);
   const bool shared = is_store_published(db) || file_system_of(db).network;
   bool free_here = false;
-  if (looking.fd_ >= 0) {
+  if (looking.fd_) {
     struct flock request = whole_file(F_RDLCK);  // what a reader's descriptor may ask; the holder's lock is exclusive
-    if (fcntl(looking.fd_, F_OFD_GETLK, &request) == 0) {
-      if (request.l_type != F_UNLCK) return holder(looking.fd_);
+    if (fcntl(looking.fd_.get(), F_OFD_GETLK, &request) == 0) {
+      if (request.l_type != F_UNLCK) return holder(looking.fd_.get());
       free_here = true;
     } else if (!(shared && has_no_locks(errno))) {
       fail(file, "look at the run lock", errno);

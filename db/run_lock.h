@@ -6,6 +6,7 @@
 #include <string>
 
 #include "db/lease.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 
@@ -20,15 +21,15 @@ class RunLock {
                          const Lease::Tell& tell = nullptr);
   // Throws Error(storage) when another host has taken the store over meanwhile.
   void confirm() const;
-  RunLock(RunLock&& other) noexcept;
+  RunLock(RunLock&& other) noexcept = default;
   RunLock& operator=(RunLock&& other) noexcept;
-  ~RunLock();
 
  private:
   friend std::optional<std::string> run_lock_holder(const std::filesystem::path& db);
   explicit RunLock(int fd) : fd_(fd) {}
-  int fd_ = -1;
-  std::unique_ptr<Lease> lease_;  // none on local file systems
+  UniqueFd fd_;
+  // None on local file systems. It goes first: whoever gets the kernel's lock then finds no lease of ours.
+  std::unique_ptr<Lease> lease_;
 };
 
 // Who has the store now, "pid 123 on host x since ..."; empty when nobody has. Only looks: takes no lock, waits for

@@ -8,7 +8,7 @@ class Connection;
 
 // Marks a file as ours ("tenf") and names the version of its tables.
 inline constexpr int kApplicationId = 0x74656e66;
-inline constexpr int kSchemaVersion = 3;
+inline constexpr int kSchemaVersion = 4;
 
 extern const char* const kTablesSql;  // db/schema.sql
 extern const char* const kViewsSql;   // db/views.sql

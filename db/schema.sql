@@ -1,4 +1,4 @@
--- The store of tenfold, schema version 3. SCHEMA.md explains every table, view and column.
+-- The store of tenfold, schema version 4. SCHEMA.md explains every table, view and column.
 -- Times are UTC text (2026-11-22T02:15:00.000Z), durations seconds (_s), sizes bytes (_bytes).
 -- NULL in a number column means "not applicable" or "could not be computed".
 
@@ -88,7 +88,8 @@ CREATE TABLE fit(
   reason TEXT,
   rate_scale REAL NOT NULL DEFAULT 1,
   rate_lowered INTEGER NOT NULL DEFAULT 0,
-  rate_lowered_from INTEGER
+  rate_lowered_from INTEGER,
+  stopped_nonfinite INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE trial(

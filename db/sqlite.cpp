@@ -76,6 +76,8 @@ bool is_published_copy(const std::filesystem::path& file) {
 
 }  // namespace
 
+std::string untouched_uri(const std::filesystem::path& file) { return file_uri(file, "?immutable=1"); }
+
 Connection::Connection(const std::filesystem::path& file, Access access) : file_(file) {
   configure_once();
   if (std::error_code ignored; std::filesystem::is_directory(file, ignored))
@@ -89,8 +91,8 @@ Connection::Connection(const std::filesystem::path& file, Access access) : file_
     if (!std::filesystem::exists(file))
       throw Error(ErrorKind::storage,
                   file.string() + ": there is no such store; run an experiment first, or name its file with --db");
-    if (is_published_copy(file)) {
-      open(file_uri(file, "?immutable=1"), kCommon | SQLITE_OPEN_READONLY);
+    if (access == Access::untouched || is_published_copy(file)) {
+      open(untouched_uri(file), kCommon | SQLITE_OPEN_READONLY);
       return;
     }
     open(file_uri(file, ""), kCommon | SQLITE_OPEN_READONLY);
@@ -105,7 +107,7 @@ Connection::Connection(const std::filesystem::path& file, Access access) : file_
                                             " and cannot be read where nothing may be written: free some space, or "
                                             "copy both files to a folder that may be written and name the copy");
       sqlite3_close_v2(std::exchange(handle_, nullptr));
-      open(file_uri(file, "?immutable=1"), kCommon | SQLITE_OPEN_READONLY);
+      open(untouched_uri(file), kCommon | SQLITE_OPEN_READONLY);
     } else if (code != SQLITE_OK) {
       fail(code, "read the store");
     }

@@ -15,7 +15,11 @@ namespace tenfold {
 
 class Connection {
  public:
-  enum class Access { read_only, read_write };
+  enum class Access {
+    read_only,
+    read_write,
+    untouched,  // as it lies, its log not looked at: no lock is taken and no file made
+  };
   Connection(const std::filesystem::path& file, Access access);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -35,6 +39,9 @@ class Connection {
   std::filesystem::path file_;
   sqlite3* handle_ = nullptr;
 };
+
+// Of a file that is opened as Access::untouched, for ATTACH.
+std::string untouched_uri(const std::filesystem::path& file);
 
 // A prepared statement. run() and next() reset it after the last row, so it can be bound again.
 class Statement {

@@ -186,6 +186,10 @@ void Store::finish_attempt(const AttemptEnd& end) {
     // What it does not go on from must not be taken by a run that comes after a kill at this instant.
     impl_->drop_checkpoints_after(kind, unit, end.rate->from_step);
   }
+  if (kind == UnitKind::fit && end.unit_status == TrialStatus::done) {
+    Statement stopped(impl_->connection, "UPDATE fit SET stopped_nonfinite = ?2 WHERE id = ?1");
+    stopped.bind(1, unit).bind(2, std::int64_t{end.stopped_nonfinite}).run();
+  }
   if (kind == UnitKind::trial && end.unit_status == TrialStatus::done) {
     s.trial_fit.bind(1, unit);
     if (s.trial_fit.next() && !s.trial_fit.is_null(0)) {

@@ -21,6 +21,7 @@ class StoreHome;
 
 using RowId = std::int64_t;
 struct MergeSummary;
+class MergeSource;
 enum class UnitKind { fit, trial };
 
 struct StoredCheckpoint {
@@ -56,6 +57,7 @@ struct RegisteredPlan {
   std::int64_t new_configurations = 0;
   std::int64_t retired_configurations = 0;  // of earlier revisions, kept but no longer run
   std::vector<std::string> hidden_changes;  // what the file does not show: other data, another program
+  std::int64_t fits_apart = 0;              // new ones, because those there went another way (db/nonfinite_fits.h)
   std::vector<UnitState> fits;              // as Plan::fits
   std::vector<UnitState> trials;            // as Plan::trials
 };
@@ -81,6 +83,7 @@ struct AttemptEnd {
   double wall_s = 0;
   std::int64_t peak_memory_bytes = 0;
   std::optional<LoweredRate> rate = {};  // of the unit from now on, where it changes: later checkpoints are given up
+  bool stopped_nonfinite = false;        // done where values were not finite any more (on_nonfinite.policy: stop)
 };
 
 struct CheckpointRecord {
@@ -136,7 +139,7 @@ class Store {
   std::int64_t sweep_orphans();
 
   // db/merge.h
-  void merge(const std::filesystem::path& shard, MergeSummary& summary);
+  void merge(const MergeSource& shard, MergeSummary& summary);
   void count_trials(MergeSummary& summary);
 
   const std::filesystem::path& file() const;  // as the user named it

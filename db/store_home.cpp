@@ -55,24 +55,19 @@ void remove_leftovers(const fs::path& base) {
     if (!it->path().filename().string().starts_with(kPrefix)) continue;
     struct stat info {};
     if (::lstat(it->path().c_str(), &info) != 0 || info.st_uid != ::getuid() || !S_ISDIR(info.st_mode)) continue;
-    const int fd = ::open((it->path() / kHeld).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    const bool forgotten = fd < 0 && ::time(nullptr) - info.st_mtime > kForgotten_s;  // killed while it was made
-    if (forgotten || (fd >= 0 && lock_whole(fd))) dead.push_back(it->path());
-    if (fd < 0) continue;
-    ::close(fd);
+    const UniqueFd held(::open((it->path() / kHeld).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    const bool forgotten = !held && ::time(nullptr) - info.st_mtime > kForgotten_s;  // killed while it was made
+    if (forgotten || (held && lock_whole(held.get()))) dead.push_back(it->path());
   }
   for (const fs::path& folder : dead) fs::remove_all(folder, error);
 }
 
 void sync_file(const fs::path& file, int flags) {
-  const int fd = ::open(file.c_str(), flags | O_CLOEXEC);
-  if (fd < 0) throw storage_error(file, "cannot be opened", errno);
-  const int status = ::fsync(fd);
-  const int code = errno;
-  ::close(fd);
+  const UniqueFd opened(::open(file.c_str(), flags | O_CLOEXEC));
+  if (!opened) throw storage_error(file, "cannot be opened", errno);
   // Some network file systems know no fsync of a folder; there the rename itself is what they offer.
-  if (status != 0 && code != EINVAL && code != ENOTSUP)
-    throw storage_error(file, "cannot be brought to the disk", code);
+  if (::fsync(opened.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
+    throw storage_error(file, "cannot be brought to the disk", errno);
 }
 
 struct CloseDatabase {
@@ -107,13 +102,11 @@ void copy_store(const fs::path& from, const fs::path& to) {
     backup.reset();
     check(end == SQLITE_DONE);
   }
-  const int fd = ::open(to.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) throw storage_error(to, "cannot be written", errno);
+  const UniqueFd copy(::open(to.c_str(), O_RDWR | O_CLOEXEC));
   const unsigned char without_log[2] = {1, 1};
-  const bool written = ::pwrite(fd, without_log, sizeof without_log, kSqliteVersionBytes) == 2 && ::fsync(fd) == 0;
-  const int code = errno;
-  ::close(fd);
-  if (!written) throw storage_error(to, "cannot be written", code);
+  if (!copy || ::pwrite(copy.get(), without_log, sizeof without_log, kSqliteVersionBytes) != 2 ||
+      ::fsync(copy.get()) != 0)
+    throw storage_error(to, "cannot be written", errno);
 }
 
 // Removed unless it got its name.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "experiments/field_access.h"
+#include "experiments/number_text.h"
 #include "experiments/spec_access.h"
 
 namespace tenfold {
@@ -171,6 +172,23 @@ Digest unshared_fit_identity(const Digest& trial_identity) {
   Hasher hasher;
   hasher.update("fit of one trial");
   hasher.update(trial_identity.bytes.data(), trial_identity.bytes.size());
+  return hasher.finish();
+}
+
+bool goes_alike(const NonFiniteCourse& course, const NonFiniteSpec& policy) {
+  if (course.stopped) return policy.policy == "stop";
+  if (course.rate_lowered == 0) return true;
+  double scale = 1;
+  for (std::int64_t i = 0; i < course.rate_lowered; ++i) scale *= policy.factor;
+  return policy.policy == "lower_rate" && course.rate_lowered <= policy.times && scale == course.rate_scale;
+}
+
+Digest fit_identity_apart(const Digest& fit_identity, const NonFiniteSpec& policy) {
+  Hasher hasher;
+  hasher.update("fit by on_nonfinite " + policy.policy);
+  if (policy.policy == "lower_rate")
+    hasher.update(" " + number_text(policy.factor) + " " + std::to_string(policy.times));
+  hasher.update(fit_identity.bytes.data(), fit_identity.bytes.size());
   return hasher.finish();
 }
 

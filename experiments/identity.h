@@ -24,4 +24,15 @@ Digest trial_identity(const Digest& fit_identity, const Digest& trial_content);
 // Of a fit that belongs to one trial alone (--no-share).
 Digest unshared_fit_identity(const Digest& trial_identity);
 
+// What values that were not finite did to a fit that did not fail of them.
+struct NonFiniteCourse {
+  bool stopped = false;           // where it was, and what was finite was kept
+  double rate_scale = 1;          // of its learning rate
+  std::int64_t rate_lowered = 0;  // times
+};
+// Whether the fit would have gone the same way under this policy.
+bool goes_alike(const NonFiniteCourse& course, const NonFiniteSpec& policy);
+// Of a fit that a store has already, but gone a way that this policy does not take.
+Digest fit_identity_apart(const Digest& fit_identity, const NonFiniteSpec& policy);
+
 }  // namespace tenfold

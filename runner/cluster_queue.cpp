@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "experiments/error.h"
+#include "experiments/unique_fd.h"
 #include "runner/spawn.h"
 
 namespace tenfold {
@@ -21,10 +22,8 @@ class Output {
  public:
   Output() {
     std::string name = (std::filesystem::temp_directory_path() / "tenfold-cluster-XXXXXX").string();
-    const int fd = ::mkstemp(name.data());
-    if (fd < 0)
+    if (!UniqueFd(::mkstemp(name.data())))
       throw Error(ErrorKind::storage, "cannot make a file in " + std::filesystem::path(name).parent_path().string());
-    ::close(fd);
     file_ = name;
   }
   ~Output() {

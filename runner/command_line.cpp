@@ -56,7 +56,8 @@ void add_run(CLI::App& app, Action& action) {
   command->add_flag("--quiet", options->quiet, "No progress and no closing table");
   command->add_flag("--empty-trials", options->empty_trials, "Trials that compute nothing")->group("");
   auto time_limit_s = std::make_shared<double>(0);
-  add_shard(command, options->shard);
+  add_shard(command, options->shard,
+            "Compute part I of N alone, into a store of its own (FILE.shard-I-of-N); see tenfold merge");
   command
       ->add_option("--time-limit", *time_limit_s,
                    "Be over in S seconds: nothing is started that cannot reach its first checkpoint by then")
@@ -73,16 +74,21 @@ void add_plan(CLI::App& app, Action& action) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = add_command(app, "plan", "Show what a run would do, without doing it",
                                   "  tenfold plan experiments/digits.yaml\n"
-                                  "  tenfold plan my.yaml --set folds.k=10 --json");
+                                  "  tenfold plan my.yaml --set folds.k=10 --json\n"
+                                  "  tenfold plan my.yaml --shard 2/8");
   add_experiment_file(command, options->experiment_file, options->overrides);
   add_db(command, options->db);
   add_resources(command, options->slots, options->device);
   command->add_flag_callback(
       "--no-share", [options] { options->share_fits = false; }, "Plan one training for every trial");
+  add_shard(command, options->shard, "Show which fits and trials are part I of N, and how far its own store is");
   add_format(command, options->format, {"text", "json"});
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
-  command->callback([options, &action] { action = [options] { return plan_command(*options, std::cout); }; });
+  command->callback([options, &action] {
+    options->db = shard_store(options->db, options->shard);
+    action = [options] { return plan_command(*options, std::cout); };
+  });
 }
 
 void add_status(CLI::App& app, Action& action) {

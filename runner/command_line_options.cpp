@@ -38,11 +38,10 @@ void add_resources(CLI::App* command, int& slots, std::string& device) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
 }
 
-void add_shard(CLI::App* command, Shard& shard) {
+void add_shard(CLI::App* command, Shard& shard, const std::string& meaning) {
   command
       ->add_option_function<std::string>(
-          "--shard", [&shard](const std::string& text) { shard = parse_shard(text); },
-          "Compute part I of N alone, into a store of its own (FILE.shard-I-of-N); see tenfold merge")
+          "--shard", [&shard](const std::string& text) { shard = parse_shard(text); }, meaning)
       ->type_name("I/N");
 }
 

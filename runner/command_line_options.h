@@ -19,6 +19,6 @@ void add_db(CLI::App* command, std::filesystem::path& db);
 void add_format(CLI::App* command, std::string& format, std::vector<std::string> allowed);
 void add_experiment_file(CLI::App* command, std::filesystem::path& file, std::vector<std::string>& overrides);
 void add_resources(CLI::App* command, int& slots, std::string& device);
-void add_shard(CLI::App* command, Shard& shard);
+void add_shard(CLI::App* command, Shard& shard, const std::string& meaning);
 
 }  // namespace tenfold

@@ -85,6 +85,7 @@ void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus u
   end.wall_s = measured.wall_s;
   end.peak_memory_bytes = measured.peak_memory_bytes;
   end.rate = rate;
+  end.stopped_nonfinite = outcome == TrialStatus::done && measured.nonfinite;
   writer_.submit(std::move(end));
 }
 

@@ -61,6 +61,11 @@ std::string describe_start(const PreparedExperiment& prepared, const RegisteredP
                      count(layout.choice.slots, "slot") + (layout.choice.gpu ? " (GPU)" : " (CPU)") +
                      (layout.several() ? " of " + count(hosts, "host") : "") + "; results in " + options.db.string() +
                      (is_store_published(options.db) ? ", copied there every few seconds\n" : "\n");
+  if (registered.fits_apart > 0)
+    text += "Computed for this experiment alone: " + count(registered.fits_apart, "fit") +
+            " that another one has stopped, or gone on with at a lower rate, because values were not finite; here "
+            "on_nonfinite is " +
+            prepared.experiment.base().on_nonfinite.policy + ".\n";
   if (!registered.existed) return text;
   const std::int64_t done = with_status(registered.trials, TrialStatus::done);
   const std::int64_t failed = with_status(registered.trials, TrialStatus::failed);

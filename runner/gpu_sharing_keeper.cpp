@@ -39,19 +39,19 @@ std::filesystem::path find_control() {
 
 // Into the background, in a session of its own: the worker that asked for it may die before the run ends.
 void leave_parent() {
-  int pipe[2];
-  if (::pipe2(pipe, O_CLOEXEC) != 0) throw Error(ErrorKind::communication, "cannot make a pipe");
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw Error(ErrorKind::communication, "cannot make a pipe");
+  const UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
   const pid_t child = ::fork();
   if (child < 0) throw Error(ErrorKind::communication, "cannot fork");
   if (child > 0) {
-    ::close(pipe[1]);
+    write_end.reset();
     char byte;
-    [[maybe_unused]] const ssize_t got = ::read(pipe[0], &byte, 1);  // ends when the child has its session
+    [[maybe_unused]] const ssize_t got = ::read(read_end.get(), &byte, 1);  // ends when the child has its session
     ::_exit(0);
   }
   ::setsid();
-  ::close(pipe[0]);
-  ::close(pipe[1]);
 }
 
 class Keeper {

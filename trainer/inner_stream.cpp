@@ -12,9 +12,9 @@ at::Tensor InnerStream::feed(const at::Tensor& tokens) {
   if (!options_.carry) {
     close();
     for (const int layer : layers())
-      if (InnerState* inner = state(layer)) {
-        *inner = InnerState{};
-        inner->origin = position_;
+      if (InnerBlock* kept = block(layer)) {
+        kept->inner = InnerState{};
+        kept->inner.origin = position_;
       }
   }
   batch_ = tokens.size(1);
@@ -46,11 +46,11 @@ std::vector<LanguageStream::TttLayer> InnerStream::ttt_layers() const {
     for (const auto* tensors : {&inner.weights, &inner.biases})
       for (const at::Tensor& tensor : *tensors) squares += tensor.square().flatten(1).sum(-1);
     layer.norm = squares.sqrt();
-    const Kept state = kept(index);
-    const bool begun = state.inner != nullptr && state.inner->begun();
-    layer.movement = begun ? movement_norm(inner, *state.inner, row_coefficient(index), inner_options())
+    const InnerBlock* kept = block(index);
+    const bool begun = kept != nullptr && kept->inner.begun();
+    layer.movement = begun ? movement_norm(inner, kept->inner, row_coefficient(index), inner_options())
                            : at::zeros({members, batch_}, squares.options());
-    layer.clipped_share = state.clipped_share;
+    if (kept != nullptr) layer.clipped_share = kept->clipped_share;
     layer.carry_gap = carry_.largest_gap(index);
     result.push_back(std::move(layer));
   }
@@ -59,17 +59,18 @@ std::vector<LanguageStream::TttLayer> InnerStream::ttt_layers() const {
 
 // As the next token finds them: weights, then biases.
 std::vector<at::Tensor> InnerStream::weights(int layer) const {
-  const Kept state = kept(layer);
-  if (state.inner != nullptr && state.inner->begun())
-    return current_weights(*state.inner, row_coefficient(layer), inner_options());
+  const InnerBlock* kept = block(layer);
+  if (kept != nullptr && kept->inner.begun())
+    return current_weights(kept->inner, row_coefficient(layer), inner_options());
   return initial_weights(inner_model(layer));
 }
 
 // Open mini-batches end here, and their losses are recorded.
 void InnerStream::close() {
   for (const int layer : layers())
-    if (InnerState* inner = state(layer); inner != nullptr && inner->begun())
-      finish_streams(inner_model(layer), row_coefficient(layer), inner_options(), *inner, options_.recorder, layer);
+    if (InnerBlock* kept = block(layer); kept != nullptr && kept->inner.begun())
+      finish_streams(inner_model(layer), row_coefficient(layer), inner_options(), kept->inner, options_.recorder,
+                     layer);
 }
 
 }  // namespace tenfold

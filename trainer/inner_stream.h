@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "trainer/carry_measure.h"
@@ -20,22 +20,18 @@ class InnerStream : public LanguageStream {
  protected:
   explicit InnerStream(const LanguageStreamOptions& options) : options_(options) {}
 
-  struct Kept {  // of a layer that has been reached
-    const InnerState* inner;
-    at::Tensor clipped_share;  // of the last call
-  };
   virtual std::vector<int> layers() const = 0;  // that have a TTT layer, ascending
   virtual const InnerLoopOptions& inner_options() const = 0;
   virtual InnerModel inner_model(int layer) const = 0;
   virtual at::Tensor row_coefficient(int) const { return {}; }  // (K, m); undefined: none
   virtual at::Tensor gate_alpha(int) const { return {}; }       // (K, width); undefined: no gate
-  virtual Kept kept(int layer) const = 0;                       // inner: null before the first token
-  virtual InnerState* state(int layer) = 0;                     // the same, to be changed
+  virtual const InnerBlock* block(int layer) const = 0;         // null before the first token
   virtual at::Tensor read(const at::Tensor& tokens) = 0;        // logits; moves position_
 
   const LanguageStreamOptions& options() const { return options_; }
 
  private:
+  InnerBlock* block(int layer) { return const_cast<InnerBlock*>(std::as_const(*this).block(layer)); }
   std::vector<at::Tensor> weights(int layer) const;
   void close();
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "trainer/model.h"
+#include "ttt/inner_loop.h"
 
 namespace tenfold {
 
@@ -15,6 +16,12 @@ enum class TttSwitch {
   on,
   frozen,  // the inner models keep W_0: nothing is learned while reading
   off,     // the layers add nothing to the residual stream
+};
+
+// What every block of a language model keeps of its TTT layer between calls.
+struct InnerBlock {
+  InnerState inner;
+  at::Tensor clipped_share;  // of the last call
 };
 
 // A language model reading streams piece by piece. What it keeps between pieces (inner models, the last inputs of

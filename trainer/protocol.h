@@ -170,7 +170,7 @@ struct JobGroup {
   bool operator==(const JobGroup&) const = default;
 };
 
-// How the others find the leader; only trainers look inside (an NCCL id, or where a TCP socket listens and its secret).
+// Where the leader of a group listens, and the secret of its group; only trainers look inside.
 struct GroupAddress {
   std::string address;
   bool operator==(const GroupAddress&) const = default;

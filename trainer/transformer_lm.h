@@ -13,10 +13,8 @@ namespace tenfold {
 
 // What a TransformerLm keeps of its streams between calls.
 struct TransformerStreams {
-  struct Block {
+  struct Block : InnerBlock {
     at::Tensor keys, values;  // (K, B, H, S, f), S below the window
-    InnerState inner;
-    at::Tensor clipped_share;  // of the last call
   };
   std::vector<Block> blocks;
   std::int64_t position = 0;  // tokens read

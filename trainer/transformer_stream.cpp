@@ -31,14 +31,9 @@ class TransformerStream final : public InnerStream {
   const InnerLoopOptions& inner_options() const override { return model_.inner_options(); }
   InnerModel inner_model(int layer) const override { return model_.ttt_parameters(state_, layer).inner; }
   at::Tensor gate_alpha(int layer) const override { return model_.ttt_parameters(state_, layer).gate_alpha; }
-  Kept kept(int layer) const override {
+  const InnerBlock* block(int layer) const override {
     const auto place = static_cast<std::size_t>(layer);
-    if (place >= streams_.blocks.size()) return {nullptr, {}};
-    return {&streams_.blocks[place].inner, streams_.blocks[place].clipped_share};
-  }
-  InnerState* state(int layer) override {
-    const auto place = static_cast<std::size_t>(layer);
-    return place < streams_.blocks.size() ? &streams_.blocks[place].inner : nullptr;
+    return place < streams_.blocks.size() ? &streams_.blocks[place] : nullptr;
   }
   at::Tensor read(const at::Tensor& tokens) override {
     at::Tensor out = model_.read(state_, tokens, streams_, options().ttt, options().recorder);

@@ -13,10 +13,8 @@ namespace tenfold {
 
 // What a TttLm keeps of its streams between calls.
 struct TttLmStreams {
-  struct Block {
+  struct Block : InnerBlock {
     at::Tensor conv_inputs, qk_inputs;  // (K, B, 3, D) the last inputs of the convolutions
-    InnerState inner;
-    at::Tensor clipped_share;  // of the last call
   };
   std::vector<Block> blocks;
   std::int64_t position = 0;  // tokens read

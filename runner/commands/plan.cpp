@@ -127,13 +127,29 @@ void print_work(const PlanSummary& s, std::ostream& out) {
   }
 }
 
+void print_part(const PlannedPart& part, std::ostream& out) {
+  out << "\nshard " << to_string(part.shard) << '\n';
+  std::size_t lines = 0;
+  for (const PlannedFit& fit : part.fits) {
+    if (lines >= kLabelsShown) {
+      out << "  and more (--json lists all)\n";
+      return;
+    }
+    out << "  fit of repeat " << fit.repeat << " fold " << fit.fold << ", "
+        << count(static_cast<std::int64_t>(fit.trials.size()), "trial") << '\n';
+    for (const std::string& label : fit.trials) out << "    " << label << '\n';
+    lines += 1 + fit.trials.size();
+  }
+  if (part.fits.empty()) out << "  nothing: there are fewer fits than shards\n";
+}
+
 }  // namespace
 
 int plan_command(const PlanOptions& options, std::ostream& out) {
-  const PreparedExperiment prepared =
-      prepare_experiment(options.experiment_file, options.overrides, options.share_fits, DataCache::leave);
+  const PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits,
+                                                         DataCache::leave, options.shard);
   const SlotChoice choice = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
-  const PlanSummary summary = summarise_plan(prepared, options.db, choice.slots, choice.gpu);
+  const PlanSummary summary = summarise_plan(prepared, options.db, choice.slots, choice.gpu, options.shard);
   if (options.format == "json") {
     out << to_json(summary).dump(2) << '\n';
     return kExitDone;
@@ -142,7 +158,9 @@ int plan_command(const PlanOptions& options, std::ostream& out) {
   for (const PlannedData& data : summary.data) print_data(data, out);
   for (const PlannedModel& model : summary.models) print_model(model, out);
   print_work(summary, out);
-  if (summary.labels.size() > 1) {
+  if (summary.part) {
+    print_part(*summary.part, out);
+  } else if (summary.labels.size() > 1) {
     out << "\nconfigurations\n";
     for (std::size_t i = 0; i < summary.labels.size() && i < kLabelsShown; ++i)
       out << "  " << summary.labels[i] << '\n';

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "experiments/shard.h"
+
 namespace tenfold {
 
 struct PlanOptions {
@@ -14,6 +16,7 @@ struct PlanOptions {
   int slots = 0;       // 0: as the file says
   std::string device;  // empty: as the file says
   bool share_fits = true;
+  Shard shard;                  // --shard: `db` is its own already
   std::string format = "text";  // text json
 };
 

@@ -26,11 +26,18 @@ nlohmann::json to_json(const PlanSummary& s) {
       {"trial_arrays", {{"arrays", s.trial_arrays.arrays}, {"members", range_json(s.trial_arrays.members)}}},
       {"eta_s", s.eta_s < 0 ? nlohmann::json() : nlohmann::json(s.eta_s)},
       {"stored", nullptr},
+      {"shard", nullptr},
       {"data", nlohmann::json::array()},
       {"models", nlohmann::json::array()},
       {"groups", nlohmann::json::array()}};
   for (const PlannedGroups& g : s.groups)
     json["groups"].push_back({{"ranks", g.ranks}, {"configurations", g.configurations}, {"at_once", g.at_once}});
+  if (s.part) {
+    nlohmann::json fits = nlohmann::json::array();
+    for (const PlannedFit& f : s.part->fits)
+      fits.push_back({{"repeat", f.repeat}, {"fold", f.fold}, {"trials", f.trials}});
+    json["shard"] = {{"index", s.part->shard.index}, {"count", s.part->shard.count}, {"fits", fits}};
+  }
   if (s.stored) {
     json["stored"] = {{"fits_done", s.stored->fits_done},
                       {"trials_done", s.stored->trials_done},

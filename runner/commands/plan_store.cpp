@@ -5,6 +5,7 @@
 
 #include "db/query.h"
 #include "experiments/error.h"
+#include "experiments/identity.h"
 
 namespace tenfold {
 namespace {
@@ -59,12 +60,23 @@ std::unordered_map<std::string, double> mean_times(const std::filesystem::path& 
   return times;
 }
 
+// Stores of earlier versions know less.
+NonFiniteCourse course_of(const nlohmann::json& fit) {
+  return {fit.value("stopped_nonfinite", 0) != 0, fit.value("rate_scale", 1.0), fit.value("rate_lowered", 0)};
+}
+
 }  // namespace
 
-StoredUnits read_stored_units(const std::filesystem::path& db, const std::string& name) {
+StoredUnits read_stored_units(const std::filesystem::path& db, const std::string& name, const NonFiniteSpec& policy) {
   StoredUnits stored;
-  stored.fits =
-      units(rows_of(db, "SELECT u.identity AS identity, u.status AS status, " + whole_attempt("fit") + " FROM fit u"));
+  const nlohmann::json fits = rows_of(db, "SELECT u.*, " + whole_attempt("fit") + " FROM fit u");
+  stored.fits = units(fits);
+  for (const nlohmann::json& row : fits) {
+    if (row.at("status") == "failed" || goes_alike(course_of(row), policy)) continue;
+    const auto identity = row.at("identity").get<std::string>();
+    const auto apart = stored.fits.find(fit_identity_apart(Digest::from_hex(identity), policy).hex());
+    stored.fits[identity] = apart == stored.fits.end() ? StoredUnit{} : apart->second;
+  }
   stored.trials =
       units(rows_of(db, "SELECT u.identity AS identity, u.status AS status, " + whole_attempt("trial") +
                             " FROM trial u JOIN experiment e ON e.id = u.experiment WHERE e.name = " + quoted(name)));

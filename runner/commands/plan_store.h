@@ -5,6 +5,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "experiments/spec.h"
+
 namespace tenfold {
 
 struct StoredUnit {
@@ -19,6 +21,7 @@ struct StoredUnits {
   std::unordered_map<std::string, double> fit_wall_s, trial_wall_s;
 };
 
-StoredUnits read_stored_units(const std::filesystem::path& db, const std::string& name);
+// A fit that went another way than `policy` takes is not there for it (db/nonfinite_fits.h).
+StoredUnits read_stored_units(const std::filesystem::path& db, const std::string& name, const NonFiniteSpec& policy);
 
 }  // namespace tenfold

@@ -25,8 +25,9 @@ void widen(Range& range, std::int64_t value, bool first) {
 
 class Summariser {
  public:
-  Summariser(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu)
-      : prepared_(prepared), db_(db), gpu_(gpu) {
+  Summariser(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu,
+             const Shard& shard)
+      : prepared_(prepared), db_(db), gpu_(gpu), shard_(shard) {
     summary_.name = prepared.experiment.name();
     summary_.file = prepared.experiment.file();
     summary_.db = db.string();
@@ -38,6 +39,7 @@ class Summariser {
 
   PlanSummary make() {
     for (std::size_t c = 0; c < prepared_.experiment.configurations().size(); ++c) look_at_configuration(c);
+    if (!shard_.is_all()) list_part();
     count_updates();
     count_groups();
     look_at_store();
@@ -130,6 +132,17 @@ class Summariser {
     ++adapted->configurations;
   }
 
+  void list_part() {
+    summary_.part = PlannedPart{shard_, {}};
+    for (const FitUnit& fit : prepared_.plan.fits) {
+      const SplitSummary& split = prepared_.plan.split(fit);
+      summary_.part->fits.push_back({split.repeat, split.fold, {}});
+    }
+    for (const TrialUnit& trial : prepared_.plan.trials)
+      summary_.part->fits[static_cast<std::size_t>(trial.fit)].trials.push_back(
+          summary_.labels[static_cast<std::size_t>(trial.configuration)]);
+  }
+
   void count_updates() {
     // Units of one configuration follow one another: its specification is resolved once, not per unit.
     std::int64_t last = -1;
@@ -157,7 +170,7 @@ class Summariser {
     fits_done_.assign(prepared_.plan.fits.size(), false);
     trials_over_.assign(prepared_.plan.trials.size(), false);
     if (!std::filesystem::exists(db_)) return;
-    stored_ = read_stored_units(db_, summary_.name);
+    stored_ = read_stored_units(db_, summary_.name, prepared_.experiment.base().on_nonfinite);
     StoredWork work;
     for (std::size_t i = 0; i < fits_done_.size(); ++i) {
       const auto found = stored_.fits.find(prepared_.plan.fits[i].identity.hex());
@@ -248,6 +261,7 @@ class Summariser {
   const PreparedExperiment& prepared_;
   std::filesystem::path db_;
   bool gpu_;
+  Shard shard_;
   PlanSummary summary_;
   StoredUnits stored_;
   std::vector<std::string> fit_keys_, trial_keys_;  // by configuration
@@ -258,8 +272,9 @@ class Summariser {
 
 }  // namespace
 
-PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu) {
-  return Summariser(prepared, db, slots, gpu).make();
+PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu,
+                           const Shard& shard) {
+  return Summariser(prepared, db, slots, gpu, shard).make();
 }
 
 }  // namespace tenfold

@@ -56,6 +56,16 @@ struct PlannedGroups {
   std::int64_t at_once = 0;  // arrays that the slots have room for
 };
 
+// What one shard of the experiment computes.
+struct PlannedFit {
+  std::int64_t repeat = 0, fold = 0;
+  std::vector<std::string> trials;  // labels of their configurations
+};
+struct PlannedPart {
+  Shard shard;
+  std::vector<PlannedFit> fits;
+};
+
 // What the store has of this very plan.
 struct StoredWork {
   std::int64_t fits_done = 0, trials_done = 0, trials_failed = 0;
@@ -66,6 +76,7 @@ struct PlanSummary {
   std::int64_t slots = 1;
   std::int64_t fits = 0, trials = 0;
   std::vector<std::string> labels;  // of the configurations
+  std::optional<PlannedPart> part;  // empty: everything is planned
   std::vector<PlannedData> data;
   std::vector<PlannedModel> models;
   std::vector<PlannedGroups> groups;                // by ranks, ascending
@@ -76,7 +87,8 @@ struct PlanSummary {
   double eta_s = -1;                                // -1: nothing of the kind has run yet
 };
 
-PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu);
+PlanSummary summarise_plan(const PreparedExperiment& prepared, const std::filesystem::path& db, int slots, bool gpu,
+                           const Shard& shard);
 
 nlohmann::json to_json(const PlanSummary& summary);
 

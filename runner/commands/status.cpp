@@ -115,22 +115,33 @@ bool look(const StatusOptions& options, std::ostream& out) {
   // Asked before the store is read: what the run wrote until it let go is in the last look.
   const std::optional<std::string> holder = run_lock_holder(options.db);
   const std::vector<ExperimentStatus> experiments = read_status(options.db, options.experiment);
+  const ClusterStatus cluster = look_at_cluster(options.db);
   std::int64_t running = 0;
   nlohmann::json list = nlohmann::json::array();
   for (const ExperimentStatus& experiment : experiments) {
     running += experiment.running_total;
     if (options.format == "json") {
       list.push_back(to_json(experiment));
+      list.back()["cluster_jobs"] = to_json(cluster, experiment.name);
     } else {
       print(experiment, out);
     }
+  }
+  // Submitted, not begun: the store knows them by their jobs alone.
+  for (const ClusterJobRow& job : cluster.jobs) {
+    const auto listed = [&](const nlohmann::json& entry) { return entry.at("name") == job.experiment; };
+    if (options.format != "json" || options.experiment || std::any_of(list.begin(), list.end(), listed)) continue;
+    ExperimentStatus waiting;
+    waiting.name = job.experiment;
+    list.push_back(to_json(waiting));
+    list.back()["cluster_jobs"] = to_json(cluster, job.experiment);
   }
   if (options.format == "json") {
     out << list.dump(options.watch ? -1 : 2) << '\n';  // watched: one line a look
   } else if (experiments.empty()) {
     out << options.db.string() << " holds no experiment yet\n";
   }
-  if (options.format != "json") out << describe_cluster_jobs(options.db);
+  if (options.format != "json") out << to_text(cluster);
   if (options.format != "json" && holder) {
     out << "run by " << *holder << '\n';
   } else if (options.format != "json" && running > 0) {

@@ -5,13 +5,12 @@
 """
 import argparse
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from product import LAUNCHER, PROGRAM, peak_memory_bytes, print_table, processes, ranks_below, timed
+from product import LAUNCHER, PROGRAM, peak_memory_bytes, print_table, processes, ranks_below, stop, timed
 
 # Long enough to outlast the measurement; it is stopped, not finished.
 EXPERIMENT = """name: idle
@@ -47,11 +46,7 @@ def main():
                 rows.append(["coordinator" if rank == 0 else f"worker {rank}",
                              f"{100 * (end[pid][2] - begin[pid][2]) / span:.2f} %", f"{peak_memory_bytes(pid) / 1e6:.1f} MB"])
         finally:
-            run.send_signal(signal.SIGTERM)
-            try:
-                run.wait(60)
-            except subprocess.TimeoutExpired:
-                run.kill()
+            stop(run)
     print_table(["", "of a core", "peak memory"], rows)
 
 

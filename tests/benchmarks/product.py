@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,16 @@ def timed(command, **options):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return seconds, done.stdout
+
+
+def stop(run):
+    """Drains a running tenfold; kills it where that takes more than a minute."""
+    run.send_signal(signal.SIGTERM)
+    try:
+        run.wait(60)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        run.wait()
 
 
 def query(db, sql):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from product import LAUNCHER, PROGRAM, print_table, processes, query, timed
+from product import LAUNCHER, PROGRAM, print_table, processes, query, stop, timed
 
 EXPERIMENT = """name: recovery
 dataset: {kind: synthetic, samples: 20000, features: 64, classes: 10}
@@ -88,11 +88,7 @@ def recovery(folder, kills, every_steps):
             rows.append([number, f"{started_s:.2f}", f"{time.perf_counter() - begin:.2f}", max(0, before - from_step), first - from_step])
             step = first
     finally:
-        front.send_signal(signal.SIGTERM)
-        try:
-            front.wait(30)
-        except subprocess.TimeoutExpired:
-            front.kill()
+        stop(front)
     print_table(["kill", "new attempt after, s", "first new steps committed after, s", "steps computed again", "steps then"], rows)
     return max(float(row[2]) for row in rows)
 

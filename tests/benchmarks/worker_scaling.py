@@ -9,14 +9,13 @@ The trainers are those of the tests (tenfold-fake-trainer), for that many real o
 import argparse
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 from dispatch_benchmark import SPLITS, experiment_text
-from product import LAUNCHER, PROGRAM, peak_memory_bytes, print_table, processes, query, ranks_below, timed
+from product import LAUNCHER, PROGRAM, peak_memory_bytes, print_table, processes, query, ranks_below, stop, timed
 
 TRAINER = pathlib.Path(PROGRAM).parent / "tenfold-fake-trainer"
 IDLE = """name: idle
@@ -98,11 +97,7 @@ def idle(folder, workers, seconds):
         used, span = processes()[coordinator][2] - begin, time.perf_counter() - at
         return used / span
     finally:
-        front.send_signal(signal.SIGTERM)
-        try:
-            front.wait(30)
-        except subprocess.TimeoutExpired:
-            front.kill()
+        stop(front)
 
 
 def main():

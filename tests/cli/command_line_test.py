@@ -72,6 +72,33 @@ class CommandLine(unittest.TestCase):
         (self.here / "site.yaml").write_text("modul: [x]\n")
         self.assertIn("site.yaml:1:1: unknown key \"modul\"", self.fails("submit", SMOKE, "--slots", 2))
 
+    def test_status_tells_cluster_jobs(self):
+        for name, body in {"sbatch": "echo 77", "scontrol": "", "squeue": "echo '77|RUNNING|9:30|n1|None'"}.items():
+            (self.here / name).write_text("#!/bin/sh\n" + body + "\n")
+            (self.here / name).chmod(0o755)
+        self.environment.update(PATH=f"{self.here}:{os.environ['PATH']}", TENFOLD_SITE=str(self.here / "site.yaml"))
+        self.call("submit", SMOKE, "--slots", 2)
+
+        def jobs():
+            text = self.call("status").stdout
+            (experiment,) = json.loads(self.call("status", "--format", "json").stdout)
+            self.assertEqual((experiment["name"], experiment["trials"]["done"]), ("smoke", 0))
+            return text, experiment["cluster_jobs"]
+
+        text, (job,) = jobs()
+        self.assertIn("job 77 (smoke): RUNNING on n1, 9:30 left", text)
+        self.assertEqual((job["job"], job["slots"], job["array_tasks"], job["in_queue"]), ("77", 2, None, True))
+        self.assertEqual(job["tasks"], [{"name": "77", "state": "RUNNING", "nodes": "n1", "time_left": "9:30", "reason": "None"}])
+        (self.here / "squeue").write_text("#!/bin/sh\necho Invalid job id specified >&2\nexit 1\n")
+        text, (job,) = jobs()
+        self.assertIn("no longer in the queue", text)
+        self.assertEqual((job["in_queue"], job["tasks"]), (False, []))
+        self.environment["PATH"] = "/nowhere"
+        text, (job,) = jobs()
+        self.assertIn("unknown here: squeue is not in PATH", text)
+        self.assertEqual((job["in_queue"], job["tasks"]), (None, []))
+        self.assertIn("squeue is not in PATH", job["unknown_because"])
+
     def test_the_same_flag_for_the_store_everywhere(self):
         for command in ["run", "plan", "status", "query", "report", "diagnose", "import", "doctor"]:
             self.assertIn("--db FILE", self.call(command, "--help").stdout)
@@ -117,6 +144,25 @@ class CommandLine(unittest.TestCase):
         for words in ["4 configurations, 2 fits, 8 trials", "64 in training, 160 in adaptation", "does not exist yet"]:
             self.assertIn(words, text)
         self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
+
+    def test_plan_tells_what_a_shard_owns(self):
+        whole = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2).stdout)
+        self.assertIsNone(whole["shard"])
+        folds = []
+        for index in [1, 2]:
+            plan = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2, "--shard", f"{index}/2").stdout)
+            self.assertEqual((plan["fits"], plan["trials"], plan["db"]), (1, 4, f"tenfold.shard-{index}-of-2.db"))
+            self.assertEqual((plan["shard"]["index"], plan["shard"]["count"]), (index, 2))
+            (fit,) = plan["shard"]["fits"]
+            self.assertEqual(fit["trials"], whole["configurations"])
+            folds.append((fit["repeat"], fit["fold"]))
+        self.assertEqual(sorted(folds), [(0, 0), (0, 1)])
+        text = self.call("plan", SMOKE, "--slots", 2, "--shard", "2/2").stdout
+        repeat, fold = folds[1]
+        for words in ["1 fit, 4 trials", "shard 2/2\n", f"  fit of repeat {repeat} fold {fold}, 4 trials\n    {whole['configurations'][0]}\n"]:
+            self.assertIn(words, text)
+        self.assertIn("fewer fits than shards", self.call("plan", SMOKE, "--shard", "3/3").stdout)
+        self.assertIn("INDEX/COUNT", self.fails("plan", SMOKE, "--shard", "3/2"))
 
     def test_plan_follows_set_and_no_share(self):
         plan = json.loads(self.call("plan", SMOKE, "--json", "--set", "folds.k=3", "--set", "ttt.steps=7", "--no-share").stdout)

@@ -41,6 +41,12 @@ void write_first_store(const std::filesystem::path& db) {
     INSERT INTO trial VALUES(1, 1, 1, 0, 0, 1, 1, 't1', 'done', 7, 1, 'k', NULL);
     INSERT INTO train_step VALUES(1, 1, 0, 2.5, 0.001, 1.0, 0.1), (1, 2, 0, 2.25, 0.001, 1.0, 0.1);
     INSERT INTO evaluation VALUES(1, 'after', 3, 'accuracy', 0.75, 75, 100);
+    INSERT INTO fit VALUES(2, 'i2', 'done', 0, 1, 'h', 7, 'k', NULL);
+    INSERT INTO attempt(fit, number, rank, host, pid, device, slot, log, started_at, outcome, reason)
+      VALUES(1, 1, 1, 'h', 9, 'cpu', 0, 'log', 'then', 'done', 'the training was early'),
+            (2, 1, 1, 'h', 9, 'cpu', 0, 'log', 'then', 'done', 'inf at update 100 %');
+    INSERT INTO event(at, trial, kind, detail)
+      VALUES('then', NULL, 'stopped_nonfinite', 'fit 2 was stopped: inf at update 100 %');
   )sql");
 }
 
@@ -72,6 +78,7 @@ TEST_F(MigrationTest, AStoreOfVersionOneComesForwardWithItsRows) {
   EXPECT_THAT(rows_of(db, "SELECT step, loss FROM trial_train_step"), ElementsAre("1|2.5", "2|2.25"));
   EXPECT_THAT(rows_of(db, "SELECT metric, mean, folds FROM leaderboard"), ElementsAre("accuracy|0.75|1"));
   EXPECT_EQ(integer_of(db, "SELECT count(*) FROM inner_loss"), 0);
+  EXPECT_THAT(rows_of(db, "SELECT id, stopped_nonfinite FROM fit"), ElementsAre("1|0", "2|1"));
   EXPECT_TRUE(rows_of(db, "PRAGMA foreign_key_check").empty());
   EXPECT_THAT(rows_of(db, "PRAGMA integrity_check"), ElementsAre("ok"));
 }

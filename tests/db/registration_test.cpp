@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <optional>
 
 #include "db/store.h"
 #include "tests/db/store_fixture.h"
@@ -185,6 +186,52 @@ TEST(ModelSizeTest, IsKeptPerConfigurationAndLearnedLater) {
   EXPECT_EQ(integer_of(folder / "a.db", "SELECT sum(parameters) FROM configuration"), 79);
   EXPECT_THAT(rows_of(folder / "a.db", "SELECT kind, label_kind, steps, sample_shape FROM dataset"),
               ElementsAre("fixed|sample|90|5"));
+}
+
+// Ends a fit as a policy of on_nonfinite did.
+void end_fit(Store& store, RowId fit, bool stopped, std::optional<LoweredRate> rate = {}) {
+  store.begin();
+  const RowId attempt = store.begin_attempt({UnitKind::fit, fit, 1, 1, "host", 42, "cpu", 0, "log", -1});
+  if (rate) store.finish_attempt({attempt, TrialStatus::failed, TrialStatus::pending, "inf", 1, 1000, rate});
+  if (rate) store.begin_attempt({UnitKind::fit, fit, 2, 1, "host", 42, "cpu", 0, "log", -1});
+  store.finish_attempt({attempt + (rate ? 1 : 0), TrialStatus::done, TrialStatus::done, "", 1, 1000, {}, stopped});
+  store.commit();
+}
+
+// What was stopped, or lowered, by one experiment's policy is not taken for whole by another's.
+TEST(RegistrationTest, FitsThatWereNotFiniteAreSharedOnlyUnderTheSamePolicy) {
+  TemporaryFolder folder;
+  const auto fits_of = [&](Store& store, const std::string& name, const std::string& policy) {
+    const SmallExperiment small("ttt.batch_size: [4, 8]", name, "on_nonfinite: " + policy + "\n");
+    return store.register_plan(small.experiment, small.plan);
+  };
+  Store store = Store::open(folder / "a.db");
+  const RegisteredPlan first = fits_of(store, "first", "stop");
+  EXPECT_EQ(first.fits_apart, 0);
+  end_fit(store, first.fits[0].id, true);
+  end_fit(store, first.fits[1].id, false, LoweredRate{0.25, 2, -1});
+  end_fit(store, first.fits[2].id, false);
+
+  const RegisteredPlan strict = fits_of(store, "strict", "fail");
+  EXPECT_EQ(strict.fits_apart, 2);
+  EXPECT_NE(strict.fits[0].id, first.fits[0].id);
+  EXPECT_NE(strict.fits[1].id, first.fits[1].id);
+  EXPECT_EQ(strict.fits[2].id, first.fits[2].id) << "it was finite all the way";
+  EXPECT_EQ(strict.fits[0].status, TrialStatus::pending);
+  EXPECT_EQ(strict.fits[1].rate, LoweredRate{});
+  const RegisteredPlan other_strict = fits_of(store, "another", "fail");
+  EXPECT_EQ(other_strict.fits_apart, 0) << "these two go alike";
+  EXPECT_EQ(other_strict.fits[0].id, strict.fits[0].id);
+
+  EXPECT_EQ(fits_of(store, "stops_too", "stop").fits[0].id, first.fits[0].id);
+  EXPECT_NE(fits_of(store, "less", "{policy: lower_rate, factor: 0.5, times: 1}").fits[1].id, first.fits[1].id);
+  EXPECT_NE(fits_of(store, "slower", "{policy: lower_rate, factor: 0.4}").fits[1].id, first.fits[1].id);
+  EXPECT_EQ(fits_of(store, "lowers", "{policy: lower_rate, factor: 0.5}").fits[1].id, first.fits[1].id);
+  EXPECT_THAT(rows_of(folder / "a.db",
+                      "SELECT DISTINCT t.fit FROM trial t JOIN experiment e ON e.id = t.experiment "
+                      "WHERE e.name = 'first' ORDER BY 1"),
+              ElementsAre(std::to_string(first.fits[0].id), std::to_string(first.fits[1].id),
+                          std::to_string(first.fits[2].id)));
 }
 
 }  // namespace

@@ -104,6 +104,7 @@ TEST_F(StoreTest, KeepsTheNewestCheckpointsAndTheHistory) {
 
 // How often a rate was lowered outlives the run, and what it does not go back to goes with the decision.
 TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
+  const SmallExperiment lowering("ttt.batch_size: [4, 8]", "small", "on_nonfinite: lower_rate\n");
   const RowId fit = plan.fits[0].id, trial = plan.trials[3].id;
   store.begin();
   const RowId attempt = begin_attempt(UnitKind::fit, fit), other = begin_attempt(UnitKind::trial, trial);
@@ -118,7 +119,7 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   EXPECT_THAT(steps_of_fit(), ElementsAre("10", "20"));
   EXPECT_THAT(rows_of(db, "SELECT rate_scale, rate_lowered, rate_lowered_from FROM fit WHERE rate_lowered > 0"),
               ElementsAre("0.25|2|20"));
-  RegisteredPlan again = store.register_plan(small.experiment, small.plan);
+  RegisteredPlan again = store.register_plan(lowering.experiment, lowering.plan);
   EXPECT_EQ(again.fits[0].rate, (LoweredRate{0.25, 2, 20}));
   EXPECT_EQ(again.fits[1].rate, LoweredRate{});
   EXPECT_EQ(again.trials[3].rate, (LoweredRate{0.5, 1, -1}));
@@ -126,7 +127,7 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   store.begin();
   finish(begin_attempt(UnitKind::fit, fit, 2, 20), TrialStatus::failed, "in vain");
   store.commit();
-  again = store.register_plan(small.experiment, small.plan);
+  again = store.register_plan(lowering.experiment, lowering.plan);
   EXPECT_EQ(again.fits[0].status, TrialStatus::failed);
   EXPECT_EQ(again.fits[0].rate, LoweredRate{});
   EXPECT_EQ(integer_of(db, "SELECT sum(rate_lowered) FROM fit"), 0);

@@ -43,6 +43,12 @@ sweep: {ttt.lr: [1e-4, 1e-3, 1e-2], ttt.parameters: [norm, all]}
 resources: {slots: 2, device: cpu}
 )";
 
+void FaultRun::use_fake(const std::string& more) {
+  work_.use_fake_trainer();
+  use(kFake + more);
+  expected();  // before the test makes anything slower
+}
+
 std::vector<std::string> FaultRun::run(const std::string& db, std::vector<std::string> more) const {
   std::vector<std::string> words{"run", "x.yaml", "--db", db};
   words.insert(words.end(), more.begin(), more.end());

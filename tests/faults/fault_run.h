@@ -23,6 +23,8 @@ class FaultRun : public testing::Test {
     experiment_ = experiment;
     work_.write("x.yaml", experiment);
   }
+  // kFake, and what else the file is to say, by the fake trainer: seconds, and its rows show every wrong resume.
+  void use_fake(const std::string& more = "");
   std::vector<std::string> run(const std::string& db, std::vector<std::string> more = {}) const;
   // Rows of an undisturbed run of the experiment in use, and how long it took; computed once.
   const std::string& expected() { return calm().rows; }

@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <thread>
 
 #include "tests/faults/oracle.h"
 #include "tests/faults/second_host.h"
@@ -39,10 +38,8 @@ TEST(TwoRealHosts, GiveTheBitsOfOneAlsoWhenOneIsLost) {
   work.set("TENFOLD_PEER_SILENCE_S", "5");
   const pid_t pid = work.start(smoke("lost.db", {"--hosts", "localhost:1,far:1"}));
   ASSERT_TRUE(work.wait_until_some("tenfold-trainer", 2, seconds(30)));
-  const auto deadline = std::chrono::steady_clock::now() + seconds(60);
-  while (work.query("lost.db", "SELECT count(DISTINCT host) FROM attempt") != "2\n" &&
-         std::chrono::steady_clock::now() < deadline)
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ASSERT_TRUE(work.wait_until(
+      [&] { return work.query("lost.db", "SELECT count(DISTINCT host) FROM attempt") == "2\n"; }, seconds(60)));
   far.pull_the_cable();
   const Finished lost = work.wait(pid, seconds(90));
   EXPECT_EQ(lost.exit_code, 0) << lost.output;

@@ -4,10 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <functional>
-#include <thread>
-
-#include "tests/faults/oracle.h"
+#include "tests/faults/fault_run.h"
 #include "tests/faults/second_host.h"
 
 namespace tenfold {
@@ -16,45 +13,20 @@ namespace {
 using std::chrono::seconds;
 using testing::HasSubstr;
 
-constexpr const char* kExperiment = R"(name: spread
-dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
-folds: {kind: stratified, k: 4}
-model: {kind: mlp, hidden: [16]}
-train: {epochs: 4, batch_size: 16}
-ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
-metrics: [accuracy]
-sweep: {ttt.lr: [1e-4, 1e-3, 1e-2]}
-)";
-
-class TwoHosts : public testing::Test {
+class TwoHosts : public FaultRun {
  protected:
   void SetUp() override {
     if (!far_.available()) GTEST_SKIP() << far_.why();
-    work_.use_fake_trainer();
-    work_.write("x.yaml", kExperiment);
-    if (expected_.empty()) {
-      ASSERT_EQ(work_.tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "2", "--device", "cpu"}).exit_code, 0);
-      expected_ = results_of(work_, "calm.db");
-    }
+    use_fake();
     work_.set("TENFOLD_PEER_SILENCE_S", "4");
     work_.set("TENFOLD_FAKE_STEP_MS", "60");
   }
 
-  std::vector<std::string> run(const std::string& hosts = "localhost:2,far:2") {
-    return {"run", "x.yaml", "--db", "a.db", "--hosts", hosts, "--device", "cpu"};
-  }
-
-  bool wait_until(const std::function<bool()>& condition, seconds limit = seconds(30)) {
-    const auto deadline = std::chrono::steady_clock::now() + limit;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    return true;
-  }
+  pid_t start() { return work_.start(run("a.db", kBoth)); }
   // Both hosts compute, and something is committed of what the far one computes.
   bool far_computes() {
-    return wait_until([&] { return work_.processes("tenfold-fake-trainer").size() == 4; }) && wait_until([&] {
+    return work_.wait_until([&] { return work_.processes("tenfold-fake-trainer").size() == 4; }) &&
+           work_.wait_until([&] {
              return work_.query("a.db",
                                 "SELECT count(*) > 0 FROM attempt a JOIN checkpoint c ON c.fit = a.fit WHERE a.host = "
                                 "'far'") == "1\n";
@@ -68,16 +40,15 @@ class TwoHosts : public testing::Test {
         "0\n");
   }
 
-  Workspace work_;
+  static inline const std::vector<std::string> kBoth = {"--hosts", "localhost:2,far:2"};
   SecondHost far_{work_};
-  static inline std::string expected_;  // of an undisturbed run on one host
 };
 
 TEST_F(TwoHosts, TheCableIsPulledAndPluggedInAgain) {
-  const pid_t pid = work_.start(run());
+  const pid_t pid = start();
   ASSERT_TRUE(far_computes());
   far_.pull_the_cable();
-  ASSERT_TRUE(wait_until(
+  ASSERT_TRUE(work_.wait_until(
       [&] { return work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'worker_lost'") == "2\n"; }));
   // What was on its way comes through now, from workers that nobody waits for any more.
   far_.plug_it_in();
@@ -85,48 +56,46 @@ TEST_F(TwoHosts, TheCableIsPulledAndPluggedInAgain) {
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   expect_none_left(work_);
   expect_far_written_off(finished.output);
-  expect_as_undisturbed(work_, "a.db", expected_);
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 TEST_F(TwoHosts, TheCableStaysPulledAndTheFarHostCleansUpByItself) {
-  const pid_t pid = work_.start(run());
+  const pid_t pid = start();
   ASSERT_TRUE(far_computes());
   far_.pull_the_cable();
   // Trainers, workers, Open MPI's daemon and ours, while the run goes on without them or is over.
-  EXPECT_TRUE(wait_until([&] { return far_.processes().empty(); }));
+  EXPECT_TRUE(work_.wait_until([&] { return far_.processes().empty(); }));
   const Finished finished = work_.wait(pid, seconds(60));
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   expect_none_left(work_);
   expect_far_written_off(finished.output);
-  expect_as_undisturbed(work_, "a.db", expected_);
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 TEST_F(TwoHosts, EverythingOnOneIsKilled) {
-  const pid_t pid = work_.start(run());
+  const pid_t pid = start();
   ASSERT_TRUE(far_computes());
   for (const pid_t victim : far_.processes()) ::kill(victim, SIGKILL);
   const Finished finished = work_.wait(pid, seconds(60));
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   expect_none_left(work_);
   expect_far_written_off(finished.output);
-  expect_as_undisturbed(work_, "a.db", expected_);
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 // Nobody is left to tell the far host anything: Open MPI's daemon sees mpirun's end and ours sees to the rest.
 TEST_F(TwoHosts, TheFrontIsKilledAndBothHostsAreEmptyAtOnce) {
-  const pid_t pid = work_.start(run());
+  const pid_t pid = start();
   ASSERT_TRUE(far_computes());
   ::kill(pid, SIGKILL);
   work_.wait(pid);
   expect_none_left(work_);
   EXPECT_TRUE(far_.processes().empty());
-  const Finished again = work_.tenfold(run());
-  EXPECT_EQ(again.exit_code, 0) << again.output;
-  expect_as_undisturbed(work_, "a.db", expected_);
+  finish("a.db", kBoth);
 }
 
 TEST_F(TwoHosts, ADrainReachesBothAndTheNextRunMayDoWithoutOne) {
-  const pid_t pid = work_.start(run());
+  const pid_t pid = start();
   ASSERT_TRUE(far_computes());
   ::kill(pid, SIGTERM);
   const Finished drained = work_.wait(pid, seconds(20));
@@ -134,25 +103,20 @@ TEST_F(TwoHosts, ADrainReachesBothAndTheNextRunMayDoWithoutOne) {
   expect_none_left(work_);
   expect_sound(work_, "a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE host = 'far' AND outcome = 'stopped'"), "2\n");
-  const Finished again = work_.tenfold(run("localhost:1"));
-  EXPECT_EQ(again.exit_code, 0) << again.output;
+  finish("a.db", {"--hosts", "localhost:1"});
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
-  expect_as_undisturbed(work_, "a.db", expected_);
 }
 
 TEST_F(TwoHosts, TheFrontsHostNeedNotCompute) {
   work_.write("hosts", "# none here\nfar slots=2\n");
   work_.unset("TENFOLD_FAKE_STEP_MS");
-  const Finished finished = work_.tenfold({"run", "x.yaml", "--db", "a.db", "--hostfile", "hosts", "--device", "cpu"});
-  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  finish("a.db", {"--hostfile", "hosts"});
   EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT host FROM attempt"), "far\n");
-  expect_none_left(work_);
-  expect_as_undisturbed(work_, "a.db", expected_);
 }
 
 TEST_F(TwoHosts, AHostThatCannotBeReachedIsNamed) {
   work_.write("agent", "#!/bin/sh\necho ssh: Could not resolve hostname $1 >&2\nexit 255\n");
-  const Finished finished = work_.tenfold(run());
+  const Finished finished = complete("a.db", kBoth);
   EXPECT_EQ(finished.exit_code, 5) << finished.output;
   EXPECT_THAT(finished.output, HasSubstr("Could not resolve hostname far"));
   expect_none_left(work_);

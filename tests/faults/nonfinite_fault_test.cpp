@@ -117,6 +117,33 @@ TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteInTraining) {
   expect_neighbours_unchanged("a.db", kTraining, "0.05");
 }
 
+// Fits are shared by experiments of a store; one that was stopped is not a whole one for who would rather have it fail.
+TEST_F(NonFiniteFault, WhatOneExperimentStoppedFailsInAnotherThatSaysSo) {
+  ASSERT_EQ(run("a.db", kTraining, "[0.05, 3000]", {"on_nonfinite=stop"}).exit_code, 0);
+  const std::string of_the_first =
+      "SELECT l.label, l.metric, l.phase, l.mean FROM leaderboard l WHERE l.experiment = 'wild' ORDER BY 1, 2, 3";
+  const std::string before = work_.query("a.db", of_the_first);
+  std::vector<std::string> plan = words("a.db", kTraining, "[0.05, 3000]", {"name=strict", "ttt.steps=4"});
+  plan.front() = "plan";
+  EXPECT_THAT(work_.tenfold(plan).output, HasSubstr("a.db has 2 of 4 fits and 0 of 4 trials"));
+  const Finished strict = run("a.db", kTraining, "[0.05, 3000]", {"name=strict", "ttt.steps=4"});
+  EXPECT_EQ(strict.exit_code, 1) << strict.output;
+  EXPECT_THAT(strict.output, HasSubstr("Computed for this experiment alone: 2 fits"));
+  expect_sound(work_, "a.db");
+  EXPECT_EQ(work_.query("a.db",
+                        "SELECT p.value, t.status, count(*) FROM trial t JOIN experiment e ON e.id = t.experiment JOIN "
+                        "configuration_parameter p ON p.configuration = t.configuration WHERE e.name = 'strict' GROUP "
+                        "BY 1, 2 ORDER BY 1"),
+            "0.05,done,2\n3000,failed,2\n");
+  EXPECT_EQ(work_.query("a.db", of_the_first), before);
+  // Two that stayed finite are shared, two are there twice.
+  EXPECT_EQ(work_.query("a.db", "SELECT status, stopped_nonfinite, count(*) FROM fit GROUP BY 1, 2 ORDER BY 1, 2"),
+            "done,0,2\ndone,1,2\nfailed,0,2\n");
+  const Finished same = run("a.db", kTraining, "[0.05, 3000]", {"name=same", "ttt.steps=5", "on_nonfinite=stop"});
+  EXPECT_EQ(same.exit_code, 0) << same.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM fit"), "6\n");
+}
+
 TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteWhileAdapting) {
   const Finished finished = run("a.db", kAdapting, "[1e-4, 1e38]", {"on_nonfinite=stop"});
   EXPECT_EQ(finished.exit_code, 0) << finished.output;

@@ -6,53 +6,19 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <random>
-#include <thread>
 
-#include "tests/integration/run_process.h"
+#include "tests/faults/fault_run.h"
 
 namespace tenfold {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
 
-constexpr const char* kExperiment = R"(name: fake
-dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
-folds: {kind: stratified, k: 4}
-model: {kind: mlp, hidden: [16]}
-train: {epochs: 4, batch_size: 16}
-ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
-metrics: [accuracy]
-sweep:
-  ttt.lr: [1e-4, 1e-3, 1e-2]
-  ttt.parameters: [norm, all]
-)";
-
-class FakeRun : public testing::Test {
+class FakeRun : public FaultRun {
  protected:
-  void SetUp() override {
-    work_.use_fake_trainer();
-    work_.write("x.yaml", kExperiment);
-  }
-  std::vector<std::string> run(const std::string& db, int slots = 2) {
-    return {"run", "x.yaml", "--db", db, "--slots", std::to_string(slots), "--device", "cpu"};
-  }
-  // Of an undisturbed run.
-  const std::string& expected() {
-    if (expected_.empty()) {
-      const Finished finished = work_.tenfold(run("calm.db"));
-      EXPECT_EQ(finished.exit_code, 0) << finished.output;
-      expected_ = results_of(work_, "calm.db");
-    }
-    return expected_;
-  }
-  void sleep(double s) { std::this_thread::sleep_for(std::chrono::duration<double>(s)); }
-
-  Workspace work_;
-  std::string expected_;
+  void SetUp() override { use_fake(); }
 };
 
 TEST_F(FakeRun, RunsToTheEndAndThenHasNothingToDo) {
@@ -79,30 +45,28 @@ TEST_F(FakeRun, RunsToTheEndAndThenHasNothingToDo) {
 }
 
 TEST_F(FakeRun, AnyNumberOfSlotsGivesTheSameRows) {
-  for (const int slots : {1, 4}) {
-    const std::string db = "slots" + std::to_string(slots) + ".db";
-    const Finished finished = work_.tenfold(run(db, slots));
-    EXPECT_EQ(finished.exit_code, 0) << finished.output;
-    EXPECT_EQ(results_of(work_, db), expected()) << slots << " slots";
+  for (const std::string slots : {"1", "2", "4"}) {
+    SCOPED_TRACE(slots + " slots");
+    finish(slots + ".db", {"--slots", slots});
   }
-  EXPECT_EQ(work_.query("slots1.db", "SELECT count(DISTINCT rank) FROM attempt"), "1\n");
-  EXPECT_EQ(work_.query("calm.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
+  EXPECT_EQ(work_.query("1.db", "SELECT count(DISTINCT rank) FROM attempt"), "1\n");
+  EXPECT_EQ(work_.query("2.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
 }
 
 TEST_F(FakeRun, AChangedFileRunsWhatIsNewAndSaysSo) {
-  expected();
-  std::string changed = kExperiment;
+  finish("a.db");
+  std::string changed = kFake;
   changed.replace(changed.find("1e-2"), 4, "5e-3");
   work_.write("x.yaml", changed);
-  const Finished finished = work_.tenfold(run("calm.db"));
+  const Finished finished = work_.tenfold(run("a.db"));
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   EXPECT_THAT(finished.output, HasSubstr("2 configurations are new, 2 of earlier versions no longer run"));
   EXPECT_THAT(finished.output, HasSubstr("16 of 24 trials done already"));
-  EXPECT_EQ(work_.query("calm.db", "SELECT count(*) FROM trial WHERE status = 'done'"), "32\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM trial WHERE status = 'done'"), "32\n");
 }
 
 TEST_F(FakeRun, AMistakeInTheFileStartsNothing) {
-  work_.write("x.yaml", std::string(kExperiment) + "optimiser: {}\n");
+  work_.write("x.yaml", std::string(kFake) + "optimiser: {}\n");
   const Finished finished = work_.tenfold(run("a.db"));
   EXPECT_EQ(finished.exit_code, 2);
   EXPECT_THAT(finished.output, HasSubstr("x.yaml:"));
@@ -113,7 +77,7 @@ TEST_F(FakeRun, ASecondRunIsToldWhoHoldsTheStore) {
   work_.set("TENFOLD_FAKE_STEP_MS", "100");
   const pid_t first = work_.start(run("a.db"));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
-  sleep(0.5);
+  sleep_s(0.5);
   const Finished second = work_.tenfold(run("a.db"));
   EXPECT_EQ(second.exit_code, 6) << second.output;
   EXPECT_THAT(second.output, HasSubstr("a.db"));
@@ -128,12 +92,11 @@ struct Drain {
 class DrainedRun : public FakeRun, public testing::WithParamInterface<Drain> {};
 
 TEST_P(DrainedRun, StopsAtAStepAndGoesOnFromThere) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "30");
   work_.set("TENFOLD_FAKE_EVERY", "1000");  // only the drain makes checkpoints
   const pid_t pid = work_.start(run("a.db"));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
-  sleep(0.8);
+  sleep_s(0.8);
   ::kill(pid, GetParam().signal);
   const Finished drained = work_.wait(pid, seconds(15));
   EXPECT_EQ(drained.exit_code, GetParam().exit_code) << drained.output;
@@ -142,30 +105,26 @@ TEST_P(DrainedRun, StopsAtAStepAndGoesOnFromThere) {
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE outcome = 'stopped'"), "1\n");
 
   work_.unset("TENFOLD_FAKE_STEP_MS");
-  const Finished again = work_.tenfold(run("a.db"));
-  EXPECT_EQ(again.exit_code, 0) << again.output;
+  finish("a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
 }
 INSTANTIATE_TEST_SUITE_P(Signals, DrainedRun,
                          testing::Values(Drain{SIGINT, 130}, Drain{SIGTERM, 75}, Drain{SIGHUP, 75}));
 
 TEST_F(FakeRun, ASecondCtrlCStopsAtOnceAndLosesNothingCommitted) {
-  expected();
   work_.set("TENFOLD_FAULT", "hang@step:20");  // a trainer that will not answer the drain
   const pid_t pid = work_.start(run("a.db"));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
-  sleep(1.0);
+  sleep_s(1.0);
   ::kill(pid, SIGINT);
-  sleep(0.5);
+  sleep_s(0.5);
   ::kill(pid, SIGINT);
   const Finished stopped = work_.wait(pid, seconds(8));
   EXPECT_EQ(stopped.exit_code, 130) << stopped.output;
   EXPECT_THAT(stopped.output, HasSubstr("Stopped at once"));
   EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
   work_.unset("TENFOLD_FAULT");
-  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  finish("a.db");
 }
 
 TEST_F(FakeRun, AFailingTrialIsTriedThreeTimesAloneAndTheRestGoesOn) {
@@ -186,8 +145,7 @@ TEST_F(FakeRun, AFailingTrialIsTriedThreeTimesAloneAndTheRestGoesOn) {
 
   // Whoever has removed the cause starts it again.
   work_.unset("TENFOLD_FAKE_FAIL");
-  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  finish("a.db");
 }
 
 TEST_F(FakeRun, AFailedFitFailsItsTrialsAtOnceWhenAnotherTryWouldEndTheSame) {
@@ -219,7 +177,7 @@ TEST_F(FakeRun, AFrozenTrainerIsFoundKilledAndItsArrayRetried) {
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   EXPECT_TRUE(std::filesystem::exists(work_.file("struck")));
   EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"), HasSubstr("hung"));
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
   EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
 }
 
@@ -232,83 +190,66 @@ TEST_F(FakeRun, ATrainerThatCannotStartIsExplained) {
 }
 
 TEST_F(FakeRun, ADamagedCheckpointFallsBackToTheOneBefore) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "30");
-  const pid_t pid = work_.start(run("a.db", 1));
+  const pid_t pid = work_.start(run("a.db", {"--slots", "1"}));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(20)));
-  sleep(1.0);
+  sleep_s(1.0);
   ::kill(pid, SIGTERM);
   ASSERT_EQ(work_.wait(pid).exit_code, 75);
   const std::string newest = work_.query("a.db", "SELECT path FROM checkpoint ORDER BY step DESC LIMIT 1");
   ASSERT_FALSE(newest.empty());
   std::ofstream(work_.file("a.db.checkpoints") / newest.substr(0, newest.find('\n')), std::ios::app) << "damaged";
   work_.unset("TENFOLD_FAKE_STEP_MS");
-  const Finished again = work_.tenfold(run("a.db", 1));
-  EXPECT_EQ(again.exit_code, 0) << again.output;
+  finish("a.db", {"--slots", "1"});
   EXPECT_THAT(work_.query("a.db", "SELECT detail FROM event WHERE kind = 'checkpoint_damaged'"), HasSubstr("SHA-256"));
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
 }
 
 // Everything at once, at 25 random instants, until the run comes through.
 TEST_F(FakeRun, KillingEverythingAtRandomInstantsChangesNoRow) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "25");
-  std::mt19937 random(20261122);
-  std::uniform_real_distribution<double> instant(0.2, 1.0);
   int kills = 0;
   for (; kills < 25; ++kills) {
     const pid_t pid = work_.start(run("a.db"));
-    sleep(instant(random));
+    sleep_s(random_s(0.2, 1.0));
     for (const pid_t victim : work_.processes()) ::kill(victim, SIGKILL);
     const Finished finished = work_.wait(pid);
     ASSERT_TRUE(work_.wait_until_none_left(seconds(5)));
     if (finished.exit_code == 0) break;
     EXPECT_EQ(finished.exit_code, 128 + SIGKILL) << finished.output;
   }
-  const Finished last = work_.tenfold(run("a.db"));
-  EXPECT_EQ(last.exit_code, 0) << last.output;
+  finish("a.db");
   EXPECT_GT(kills, 5);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
 TEST_F(FakeRun, KillingTrainersAloneCostsAttemptsOnly) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "20");
   const pid_t pid = work_.start(run("a.db"));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
   for (int i = 0; i < 3; ++i) {
-    sleep(0.5);
+    sleep_s(0.5);
     for (const pid_t victim : work_.processes("tenfold-fake-trainer")) ::kill(victim, SIGKILL);
   }
   const Finished finished = work_.wait(pid);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   EXPECT_THAT(work_.query("a.db", "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
               HasSubstr("SIGKILL"));
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 // Whichever process of the run dies: nothing stays behind for longer than 5 s, and the next run goes on.
 class OneProcessDies : public FakeRun, public testing::WithParamInterface<const char*> {};
 
 TEST_P(OneProcessDies, NothingStaysBehind) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "60");
   const pid_t pid = work_.start(run("a.db"));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 2, seconds(20)));
-  sleep(0.7);
+  sleep_s(0.7);
   const std::string who = GetParam();
   pid_t victim = pid;
   if (who == "mpirun") victim = work_.processes("mpirun").front();
-  if (who == "coordinator") {
-    // The ranks are alike but for their environment.
-    for (const pid_t rank : work_.processes("\"front_socket\"")) {
-      std::ifstream in("/proc/" + std::to_string(rank) + "/environ", std::ios::binary);
-      const std::string environment((std::istreambuf_iterator<char>(in)), {});
-      if (environment.find("OMPI_COMM_WORLD_RANK=0") != std::string::npos) victim = rank;
-    }
-    ASSERT_NE(victim, pid);
-  }
+  if (who == "coordinator") victim = rank_process(work_, 0);
+  ASSERT_GT(victim, 0);
   ::kill(victim, SIGKILL);
   EXPECT_TRUE(work_.wait_until_none_left(seconds(5)) || (::kill(pid, 0) == 0 && work_.processes().empty()));
   const Finished finished = work_.wait(pid, seconds(10));
@@ -317,28 +258,23 @@ TEST_P(OneProcessDies, NothingStaysBehind) {
     EXPECT_THAT(finished.output, HasSubstr("run the same command again to go on"));
   }
   work_.unset("TENFOLD_FAKE_STEP_MS");
-  EXPECT_EQ(work_.tenfold(run("a.db")).exit_code, 0);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  finish("a.db");
 }
 INSTANTIATE_TEST_SUITE_P(Victims, OneProcessDies, testing::Values("front", "mpirun", "coordinator"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_F(FakeRun, ADeadWorkerIsWrittenOffAndTheOthersGoOn) {
-  expected();
   work_.set("TENFOLD_FAKE_STEP_MS", "20");
-  const pid_t pid = work_.start(run("a.db", 3));
+  const pid_t pid = work_.start(run("a.db", {"--slots", "3"}));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 3, seconds(20)));
-  sleep(0.5);
-  for (const pid_t rank : work_.processes("\"front_socket\"")) {
-    std::ifstream in("/proc/" + std::to_string(rank) + "/environ", std::ios::binary);
-    const std::string environment((std::istreambuf_iterator<char>(in)), {});
-    if (environment.find("OMPI_COMM_WORLD_RANK=2") != std::string::npos && work_.processes("mpirun").front() != rank)
-      ::kill(rank, SIGKILL);
-  }
+  sleep_s(0.5);
+  const pid_t worker = rank_process(work_, 2);
+  ASSERT_GT(worker, 0);
+  ::kill(worker, SIGKILL);
   const Finished finished = work_.wait(pid);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'worker_lost'"), "1\n");
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
   EXPECT_TRUE(work_.wait_until_none_left(seconds(8)));
 }
 

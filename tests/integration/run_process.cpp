@@ -112,22 +112,22 @@ std::vector<pid_t> Workspace::processes(const std::string& word) const {
   return found;
 }
 
-bool Workspace::wait_until_none_left(std::chrono::milliseconds limit) const {
+bool Workspace::wait_until(const std::function<bool()>& condition, std::chrono::milliseconds limit,
+                           std::chrono::milliseconds pause) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
-  while (!processes().empty()) {
+  while (!condition()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(pause);
   }
   return true;
 }
 
+bool Workspace::wait_until_none_left(std::chrono::milliseconds limit) const {
+  return wait_until([&] { return processes().empty(); }, limit);
+}
+
 bool Workspace::wait_until_some(const std::string& word, std::size_t count, std::chrono::milliseconds limit) const {
-  const auto deadline = std::chrono::steady_clock::now() + limit;
-  while (processes(word).size() < count) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return true;
+  return wait_until([&] { return processes(word).size() >= count; }, limit);
 }
 
 std::string results_of(const Workspace& workspace, const std::string& db) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -41,6 +42,10 @@ class Workspace {
 
   // Live processes of this workspace, by a word of their command line (empty: all). Zombies do not count.
   std::vector<pid_t> processes(const std::string& word = "") const;
+  // False: it did not come true in time.
+  static bool wait_until(const std::function<bool()>& condition,
+                         std::chrono::milliseconds limit = std::chrono::seconds(30),
+                         std::chrono::milliseconds pause = std::chrono::milliseconds(20));
   bool wait_until_none_left(std::chrono::milliseconds limit) const;
   bool wait_until_some(const std::string& word, std::size_t count, std::chrono::milliseconds limit) const;
 

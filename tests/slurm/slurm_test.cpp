@@ -89,12 +89,7 @@ class Slurm : public testing::Test {
     return said;
   }
   static bool until(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + kLimit;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-    return true;
+    return Workspace::wait_until(condition, kLimit, std::chrono::milliseconds(200));
   }
   // `tenfold submit`; the job's number.
   static std::string submit(const std::string& db, const std::vector<std::string>& more,
@@ -153,6 +148,8 @@ TEST_F(Slurm, AJobStopsAtItsSignalComesBackAndGoesOn) {
   ASSERT_TRUE(until([&] { return has_checkpoints("a.db"); })) << log_of("a.db", job);
   const Finished status = work_->tenfold({"status", "--db", "a.db"});
   EXPECT_THAT(status.output, HasSubstr("job " + job + " (fake): RUNNING"));
+  EXPECT_THAT(work_->tenfold({"status", "--db", "a.db", "--format", "json"}).output,
+              AllOf(HasSubstr("\"job\": \"" + job + "\""), HasSubstr("\"state\": \"RUNNING\"")));
   slurm("scancel --batch --signal=USR2 " + job);  // what SLURM does some time before the limit
   ASSERT_TRUE(comes_back(job)) << log_of("a.db", job);
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("a.db", job);

@@ -14,6 +14,7 @@
 #include "tests/trainer/tensors.h"
 #include "trainer/agreement.h"
 #include "trainer/checkpoint.h"
+#include "trainer/silent_reporter.h"
 
 namespace tenfold::testing {
 namespace {
@@ -234,22 +235,11 @@ TEST(GroupFits, StopEarlyTogether) {
   expect_close(group.metric(0, Phase::validation, "nll"), alone.metric(0, Phase::validation, "nll"), 1e-2, "nll");
 }
 
-class Breaks final : public Reporter {
+class Breaks final : public SilentReporter {
  public:
-  void rows(std::uint32_t, std::span<const TrainStepRow>) override {}
-  void rows(std::uint32_t, std::span<const TttStepRow>) override {}
-  void rows(std::uint32_t, std::span<const EvaluationRow>) override {}
-  void rows(std::uint32_t, std::span<const InnerLossRow>) override {}
-  void rows(std::uint32_t, std::span<const GateRow>) override {}
-  void rows(std::uint32_t, std::span<const PositionLossRow>) override {}
-  void rows(std::uint32_t, std::span<const GroupStepRow>) override {}
-  void rows(std::uint32_t, std::span<const PairScoreRow>) override {}
-  void checkpoint(const CheckpointNotice&) override {}
-  void outcome(const MemberOutcome&) override {}
   void progress(const Progress& progress) override {
     if (progress.step == 3) throw std::runtime_error("broken on purpose");
   }
-  bool drain_requested() override { return false; }
 };
 
 TEST(GroupFits, EndWhenARankDies) {

@@ -12,7 +12,7 @@
 #include "experiments/error.h"
 #include "trainer/engine.h"
 #include "trainer/meeting.h"
-#include "trainer/reporter.h"
+#include "trainer/silent_reporter.h"
 
 namespace tenfold::testing {
 namespace {
@@ -44,23 +44,16 @@ std::string read_all(int from) {
 }
 
 // Frames as a worker reads them, through a pipe per rank.
-class PipeReporter final : public Reporter {
+class PipeReporter final : public SilentReporter {
  public:
   PipeReporter(int to, std::int64_t kill_at_step) : to_(to), kill_at_step_(kill_at_step) {}
   void rows(std::uint32_t member, std::span<const TrainStepRow> rows) override { send(member, rows); }
   void rows(std::uint32_t member, std::span<const TttStepRow> rows) override { send(member, rows); }
   void rows(std::uint32_t member, std::span<const EvaluationRow> rows) override { send(member, rows); }
-  void rows(std::uint32_t, std::span<const InnerLossRow>) override {}
-  void rows(std::uint32_t, std::span<const GateRow>) override {}
-  void rows(std::uint32_t, std::span<const PositionLossRow>) override {}
-  void rows(std::uint32_t, std::span<const GroupStepRow>) override {}
-  void rows(std::uint32_t, std::span<const PairScoreRow>) override {}
   void checkpoint(const CheckpointNotice& notice) override { tell(FrameType::checkpoint, encode(notice)); }
-  void outcome(const MemberOutcome&) override {}
   void progress(const Progress& progress) override {
     if (kill_at_step_ > 0 && progress.step >= kill_at_step_) raise(SIGKILL);
   }
-  bool drain_requested() override { return false; }
   void tell(FrameType type, const std::string& payload) {
     const std::string frame = encode_frame(type, 0, payload);
     write_all(to_, frame.data(), frame.size());

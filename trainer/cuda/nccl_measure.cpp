@@ -1,4 +1,4 @@
-// How fast NCCL adds up over the GPUs of this machine: what trainer/nccl_measure.cpp looks up.
+// How fast NCCL adds up over the GPUs of this machine: what trainer/compute.cpp looks up.
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
