@@ -148,7 +148,12 @@ void print_part(const PlannedPart& part, std::ostream& out) {
 int plan_command(const PlanOptions& options, std::ostream& out) {
   const PreparedExperiment prepared = prepare_experiment(options.experiment_file, options.overrides, options.share_fits,
                                                          DataCache::leave, options.shard);
-  const SlotChoice choice = choose_slots(prepared.experiment.base().resources, options.slots, options.device);
+  const ResourcesSpec& resources = prepared.experiment.base().resources;
+  // Plans are made on login nodes and laptops, too, for GPUs that are elsewhere.
+  const bool gpus_elsewhere =
+      (options.device.empty() ? resources.device : options.device) == "cuda" && visible_gpus() == 0;
+  const SlotChoice choice =
+      choose_slots(resources, options.slots, options.device, gpus_elsewhere ? 1 : visible_gpus());
   const PlanSummary summary = summarise_plan(prepared, options.db, choice.slots, choice.gpu, options.shard);
   if (options.format == "json") {
     out << to_json(summary).dump(2) << '\n';
@@ -158,6 +163,8 @@ int plan_command(const PlanOptions& options, std::ostream& out) {
   for (const PlannedData& data : summary.data) print_data(data, out);
   for (const PlannedModel& model : summary.models) print_model(model, out);
   print_work(summary, out);
+  if (gpus_elsewhere && options.slots == 0 && resources.slots == 0)
+    line(out, "GPUs", "none here: planned for one; --slots N plans for more");
   if (summary.part) {
     print_part(*summary.part, out);
   } else if (summary.labels.size() > 1) {

@@ -145,6 +145,14 @@ class CommandLine(unittest.TestCase):
             self.assertIn(words, text)
         self.assertEqual(list(self.here.iterdir()), [])  # nothing starts, nothing is written
 
+    def test_plan_needs_no_gpu_for_a_run_on_gpus(self):
+        self.environment = {**self.environment, "CUDA_VISIBLE_DEVICES": ""}
+        text = self.call("plan", SMOKE, "--device", "cuda").stdout
+        self.assertIn("on 1 slot (cuda)", text)
+        self.assertIn("none here: planned for one", text)
+        text = self.call("plan", SMOKE, "--device", "cuda", "--slots", 8).stdout
+        self.assertIn("on 8 slots (cuda)", text)
+
     def test_plan_tells_what_a_shard_owns(self):
         whole = json.loads(self.call("plan", SMOKE, "--json", "--slots", 2).stdout)
         self.assertIsNone(whole["shard"])
