@@ -37,11 +37,11 @@ SecondHost::SecondHost(Workspace& workspace) {
   here_ = "tf" + number + "a";
   there_ = "tf" + number + "b";
   // A net of its own for every test process.
-  const std::string net = "10." + std::to_string(64 + ((pid >> 8) & 63)) + "." + std::to_string(pid & 255) + ".";
+  net_ = "10." + std::to_string(64 + ((pid >> 8) & 63)) + "." + std::to_string(pid & 255) + ".";
   const bool up = command("ip netns add " + name_) &&
                   command("ip link add " + here_ + " type veth peer name " + there_ + " netns " + name_) &&
-                  command("ip addr add " + net + "1/24 dev " + here_) && command("ip link set " + here_ + " up") &&
-                  command("ip -n " + name_ + " addr add " + net + "2/24 dev " + there_) &&
+                  command("ip addr add " + net_ + "1/24 dev " + here_) && command("ip link set " + here_ + " up") &&
+                  command("ip -n " + name_ + " addr add " + net_ + "2/24 dev " + there_) &&
                   command("ip -n " + name_ + " link set " + there_ + " up") &&
                   command("ip -n " + name_ + " link set lo up") &&
                   command("ip netns exec " + name_ + " unshare --uts hostname far");
@@ -54,8 +54,8 @@ SecondHost::SecondHost(Workspace& workspace) {
                                "'hostname far; exec sh -c \"$1\"' sh \"$*\"\n");
   std::filesystem::permissions(workspace.file("agent"), std::filesystem::perms::owner_all);
   workspace.set("OMPI_MCA_plm_rsh_agent", workspace.file("agent").string());
-  workspace.set("OMPI_MCA_oob_tcp_if_include", net + "0/24");
-  workspace.set("OMPI_MCA_btl_tcp_if_include", net + "0/24");
+  workspace.set("OMPI_MCA_oob_tcp_if_include", net_ + "0/24");
+  workspace.set("OMPI_MCA_btl_tcp_if_include", net_ + "0/24");
 }
 
 SecondHost::~SecondHost() {
@@ -68,6 +68,18 @@ bool SecondHost::command(const std::string& line) {
   const Answer answer = ask(line);
   if (answer.status != 0) why_ = "no second host can be made here: " + line + ": " + answer.text;
   return answer.status == 0;
+}
+
+// Not by `ip netns exec`, which gives it another /sys, without what SLURM looks for in there.
+std::vector<std::string> SecondHost::over_there() const {
+  return {"/usr/bin/nsenter",
+          "--net=/var/run/netns/" + name_,
+          "/usr/bin/unshare",
+          "--uts",
+          "/bin/sh",
+          "-c",
+          "hostname far; exec \"$@\"",
+          "sh"};
 }
 
 void SecondHost::pull_the_cable() const { EXPECT_EQ(ask("ip link set " + here_ + " down").status, 0); }

@@ -21,6 +21,11 @@ class SecondHost {
 
   bool available() const { return why_.empty(); }
   const std::string& why() const { return why_; }
+  // Of the two ends of the cable.
+  std::string our_address() const { return net_ + "1"; }
+  std::string its_address() const { return net_ + "2"; }
+  // What runs a program over there, with our environment: put before its words.
+  std::vector<std::string> over_there() const;
 
   void pull_the_cable() const;
   void plug_it_in() const;
@@ -29,7 +34,7 @@ class SecondHost {
  private:
   bool command(const std::string& line);
 
-  std::string name_, here_, there_, why_;
+  std::string name_, here_, there_, net_, why_;
 };
 
 }  // namespace tenfold

@@ -119,18 +119,24 @@ std::string why_no_slurm() {
   return "";
 }
 
-SlurmCluster::SlurmCluster(std::filesystem::path folder) : folder_(std::move(folder)) {
+SlurmCluster::SlurmCluster(std::filesystem::path folder, const SecondHost* far) : folder_(std::move(folder)) {
   char host[256] = "";
   ::gethostname(host, sizeof host - 1);
   host_ = host;
   host_ = host_.substr(0, host_.find('.'));
-  configure();
+  configure(far);
   const std::string conf = configuration().string(), munge = (folder_ / "munge").string();
-  const std::vector<std::vector<std::string>> daemons = {
+  std::vector<std::vector<std::string>> daemons = {
       {program("munged"), "--foreground", "--force", "--key-file=" + munge + "/key", "--socket=" + munge + "/socket",
        "--pid-file=" + munge + "/pid", "--log-file=" + munge + "/log", "--seed-file=" + munge + "/seed"},
       {program("slurmctld"), "-D", "-c", "-f", conf},
-      {program("slurmd"), "-D", "-f", conf}};
+      {program("slurmd"), "-D", "-N", host_, "-f", conf}};
+  if (far) {
+    daemons.push_back(far->over_there());
+    for (const std::string& word :
+         {program("slurmd"), std::string("-D"), std::string("-N"), std::string("far"), std::string("-f"), conf})
+      daemons.back().push_back(word);
+  }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
   guard_ = ::fork();
@@ -154,7 +160,7 @@ SlurmCluster::~SlurmCluster() {
   ::waitpid(guard_, nullptr, 0);
 }
 
-void SlurmCluster::configure() const {
+void SlurmCluster::configure(const SecondHost* far) const {
   for (const char* part : {"state", "spool", "munge"}) {
     std::filesystem::create_directories(folder_ / part);
     std::filesystem::permissions(folder_ / part, std::filesystem::perms(0755));
@@ -167,16 +173,17 @@ void SlurmCluster::configure() const {
   std::filesystem::permissions(key_file, std::filesystem::perms(0400));
 
   const std::vector<int> ports = free_ports(2);
-  const std::string at = folder_.string();
+  const std::string at = folder_.string(), address = far ? far->our_address() : "127.0.0.1";
   std::ofstream(configuration())
-      << "ClusterName=tenfold\nSlurmctldHost=" << host_ << "(127.0.0.1)\n"
+      << "ClusterName=tenfold\nSlurmctldHost=" << host_ << "(" << address << ")\n"
       << "SlurmUser=root\nSlurmdUser=root\n"
       << "AuthType=auth/munge\nCredType=cred/munge\nAuthInfo=socket=" << at
       << "/munge/socket,cred_expire=5"  // a requeued job waits for as long, not for 2 minutes
       << "\nSlurmctldPort=" << ports[0] << "\nSlurmdPort=" << ports[1] << "\nSlurmctldPidFile=" << at
-      << "/slurmctld.pid\nSlurmdPidFile=" << at << "/slurmd.pid\nStateSaveLocation=" << at
-      << "/state\nSlurmdSpoolDir=" << at << "/spool\nSlurmctldLogFile=" << at << "/slurmctld.log\nSlurmdLogFile=" << at
-      << "/slurmd.log\n"
+      << "/slurmctld.pid\nSlurmdPidFile=" << at << "/slurmd.%n.pid\nStateSaveLocation=" << at
+      << "/state\nSlurmdSpoolDir=" << at << "/spool/%n\nSlurmctldLogFile=" << at
+      << "/slurmctld.log\nSlurmdLogFile=" << at
+      << "/slurmd.%n.log\n"
       // Without cgroups, which containers seldom may make.
       << "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
          "JobAcctGatherType=jobacct_gather/none\n"
@@ -189,13 +196,17 @@ void SlurmCluster::configure() const {
          "MpiDefault=none\nReturnToService=2\nInactiveLimit=0\nMinJobAge=300\n"
          "KillWait=5\nWaittime=0\nJobRequeue=1\nSlurmctldTimeout=30\nSlurmdTimeout=300\n"
          "SlurmdParameters=config_overrides\n"
-      << "NodeName=" << host_ << " NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN\n"
+      << "NodeName=" << host_ << " NodeAddr=" << address << " CPUs=8 RealMemory=1000 State=UNKNOWN\n"
       << "PartitionName=main Nodes=" << host_ << " Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=20\n"
       << "PartitionName=urgent Nodes=" << host_ << " MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF\n";
+  if (far)
+    std::ofstream(configuration(), std::ios::app)
+        << "NodeName=far NodeHostname=far NodeAddr=" << far->its_address() << " CPUs=8 RealMemory=1000 State=UNKNOWN\n"
+        << "PartitionName=pair Nodes=" << host_ << ",far MaxTime=INFINITE State=UP\n";
 }
 
 void SlurmCluster::wait_until_idle() {
-  const std::string ask = "SLURM_CONF='" + configuration().string() + "' sinfo -h -p main -o %T 2>&1";
+  const std::string ask = "SLURM_CONF='" + configuration().string() + "' sinfo -h -o %T 2>&1";
   const auto deadline = std::chrono::steady_clock::now() + kStartLimit;
   std::string said;
   while (std::chrono::steady_clock::now() < deadline) {
@@ -205,11 +216,12 @@ void SlurmCluster::wait_until_idle() {
       while (std::fgets(text, sizeof text, answer)) said += text;
       ::pclose(answer);
     }
-    if (said == "idle\n") return;
+    if (!said.empty() && said.find_first_not_of("idle\n") == std::string::npos) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   throw std::runtime_error("SLURM does not come up: " + said + contents(folder_ / "daemons.log") +
-                           contents(folder_ / "slurmctld.log") + contents(folder_ / "slurmd.log"));
+                           contents(folder_ / "slurmctld.log") + contents(folder_ / ("slurmd." + host_ + ".log")) +
+                           contents(folder_ / "slurmd.far.log"));
 }
 
 }  // namespace tenfold

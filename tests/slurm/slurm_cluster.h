@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <string>
 
-// A real SLURM of one node on loopback: munged, slurmctld and slurmd, started as root, with ports and a folder of
-// their own.
+#include "tests/faults/second_host.h"
+
+// A real SLURM on this machine: munged, slurmctld and slurmd, started as root, with ports and a folder of their own.
+// One node on loopback (partitions main, urgent); with a second host two (and partition pair, of both).
 namespace tenfold {
 
 // Empty when a SLURM can be started here; else what is missing.
@@ -15,7 +17,7 @@ std::string why_no_slurm();
 class SlurmCluster {
  public:
   // In `folder`, which must exist and be short (sockets). Throws std::runtime_error with the daemons' last words.
-  explicit SlurmCluster(std::filesystem::path folder);
+  SlurmCluster(std::filesystem::path folder, const SecondHost* far);
   // Ends every process of it, jobs included.
   ~SlurmCluster();
   SlurmCluster(const SlurmCluster&) = delete;
@@ -25,7 +27,7 @@ class SlurmCluster {
   pid_t guard() const { return guard_; }
 
  private:
-  void configure() const;
+  void configure(const SecondHost* far) const;
   void wait_until_idle();
 
   std::filesystem::path folder_;

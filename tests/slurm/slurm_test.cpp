@@ -55,7 +55,8 @@ class Slurm : public testing::Test {
     work_->use_fake_trainer();
     work_->write("x.yaml", kExperiment);
     std::filesystem::create_directory(work_->file("slurm"));
-    cluster_ = std::make_unique<SlurmCluster>(work_->file("slurm"));
+    far_ = std::make_unique<SecondHost>(*work_);
+    cluster_ = std::make_unique<SlurmCluster>(work_->file("slurm"), far_->available() ? far_.get() : nullptr);
     work_->set("SLURM_CONF", cluster_->configuration().string());
     work_->set("TENFOLD_SITE", work_->file("site.yaml").string());
     const Finished calm = work_->tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "2", "--device", "cpu"});
@@ -64,6 +65,7 @@ class Slurm : public testing::Test {
   }
   static void TearDownTestSuite() {
     cluster_.reset();
+    far_.reset();
     if (!work_) return;
     EXPECT_TRUE(work_->wait_until_none_left(seconds(5))) << "SLURM left processes behind";
     work_.reset();
@@ -136,10 +138,12 @@ class Slurm : public testing::Test {
   }
 
   static std::unique_ptr<Workspace> work_;
+  static std::unique_ptr<SecondHost> far_;
   static std::unique_ptr<SlurmCluster> cluster_;
   static std::string expected_;
 };
 std::unique_ptr<Workspace> Slurm::work_;
+std::unique_ptr<SecondHost> Slurm::far_;
 std::unique_ptr<SlurmCluster> Slurm::cluster_;
 std::string Slurm::expected_;
 
@@ -255,6 +259,20 @@ TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("f.db", job);
   EXPECT_EQ(results_of(*work_, "f.db"), expected_);
   EXPECT_EQ(work_->query("f.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
+}
+
+// Under srun the two would need a /tmp each, which the hosts of this test share.
+TEST_F(Slurm, TwoNodesShareAJobThatComesBack) {
+  if (!far_->available()) GTEST_SKIP() << far_->why();
+  const std::string job = submit("j.db", {"--nodes", "2", "--slots", "4", "--time", "10", "--partition", "pair"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("j.db"); })) << log_of("j.db", job);
+  slurm("scancel --batch --signal=USR2 " + job);
+  ASSERT_TRUE(comes_back(job)) << log_of("j.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("j.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("j.db", job);
+  EXPECT_EQ(results_of(*work_, "j.db"), expected_);
+  EXPECT_EQ(work_->query("j.db", "SELECT count(DISTINCT host), count(DISTINCT rank) FROM attempt"), "2,4\n");
+  EXPECT_EQ(work_->query("j.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
 // Tasks of srun that do not know each other would all be a run of their own.
