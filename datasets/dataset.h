@@ -64,6 +64,7 @@ class Dataset {
     // Instead of `samples`: values that lie elsewhere (sample_store.h), for as long as the owner lives.
     std::span<const float> stored_samples = {};
     std::shared_ptr<const void> stored_owner = {};
+    int stored_fd = -1;  // the owner's: what can be mapped elsewhere to see the same values
   };
   explicit Dataset(Parts parts);  // computes the fingerprint; throws Error(data) on inconsistent sizes
 

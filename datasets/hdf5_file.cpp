@@ -95,6 +95,21 @@ hid_t open_file(const std::string& path) {
   return H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id());
 }
 
+// Numbers whose bits lie within their bytes: the library copies bits from wherever a type says they are.
+bool is_sound_number(hid_t type) {
+  const H5T_class_t kind = H5Tget_class(type);
+  const std::size_t bytes = H5Tget_size(type), bits = H5Tget_precision(type);
+  const int offset = H5Tget_offset(type);
+  if ((kind != H5T_FLOAT && kind != H5T_INTEGER) || bytes == 0 || bytes > 8 || bits == 0 || bits > 8 * bytes ||
+      offset < 0 || static_cast<std::size_t>(offset) > 8 * bytes - bits)
+    return false;
+  if (kind == H5T_INTEGER) return true;
+  std::size_t sign = 0, exponent = 0, exponent_bits = 0, mantissa = 0, mantissa_bits = 0;
+  if (H5Tget_fields(type, &sign, &exponent, &exponent_bits, &mantissa, &mantissa_bits) < 0) return false;
+  return sign < bits && exponent <= bits && exponent_bits > 0 && exponent_bits <= bits - exponent && mantissa <= bits &&
+         mantissa_bits > 0 && mantissa_bits <= bits - mantissa;
+}
+
 std::int64_t points_of(hid_t space) {
   const hssize_t points = H5Sget_simple_extent_npoints(space);
   return points < 0 ? -1 : static_cast<std::int64_t>(points);
@@ -164,10 +179,8 @@ Hdf5File::Extent Hdf5File::extent(const std::string& path) const {
   const Hdf5Handle type(H5Dget_type(dataset.id()), H5Tclose), space(H5Dget_space(dataset.id()), H5Sclose);
   const Hdf5Handle made(H5Dget_create_plist(dataset.id()), H5Pclose);
   if (!type.sound() || !space.sound() || !made.sound()) fail(path, "is damaged");
-  const H5T_class_t kind = H5Tget_class(type.id());
   const std::size_t item_bytes = H5Tget_size(type.id());
-  if ((kind != H5T_FLOAT && kind != H5T_INTEGER) || item_bytes == 0 || item_bytes > 8)
-    fail(path, "does not hold numbers; save float32, float64 or whole numbers");
+  if (!is_sound_number(type.id())) fail(path, "does not hold numbers; save float32, float64 or whole numbers");
   const int rank = H5Sget_simple_extent_ndims(space.id());
   if (rank < 0 || rank > H5S_MAX_RANK) fail(path, "is damaged");
   std::vector<hsize_t> shape(static_cast<std::size_t>(rank)), chunk(shape.size());
@@ -241,10 +254,8 @@ std::optional<double> Hdf5File::attribute_number(const std::string& group, const
   const Hdf5Handle attribute = open_attribute(group, name);
   if (!attribute.sound()) return std::nullopt;
   const Hdf5Handle type(H5Aget_type(attribute.id()), H5Tclose);
-  const H5T_class_t kind = H5Tget_class(type.id());
   double value = 0;
-  if ((kind != H5T_FLOAT && kind != H5T_INTEGER) || H5Tget_size(type.id()) > 8 ||
-      H5Aread(attribute.id(), H5T_NATIVE_DOUBLE, &value) < 0)
+  if (!is_sound_number(type.id()) || H5Aread(attribute.id(), H5T_NATIVE_DOUBLE, &value) < 0)
     fail(group, "its attribute '" + name + "' is not a number");
   return value;
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -9,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "experiments/error.h"
 #include "experiments/unique_fd.h"
@@ -51,25 +53,43 @@ SampleStore::SampleStore(std::int64_t values, const std::string& name, std::uint
     throw Error(ErrorKind::data, name + ": " + std::to_string(values) + " values cannot be held");
   const std::size_t bytes = static_cast<std::size_t>(values) * sizeof(float);
   on_disk_ = bytes > memory_bytes;
-  void* memory = MAP_FAILED;
+  UniqueFd file;
   if (on_disk_) {
     const std::filesystem::path folder = cache_folder();
-    const UniqueFd file = open_nameless(folder);
+    file = open_nameless(folder);
     // Taken now: where the disk is full, a page written through the mapping would end the process.
     if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
       fail(folder, "has no room for the " + std::to_string((bytes >> 20) + 1) + " MiB of " + name, code);
-    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   } else {
-    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // Memory that has a descriptor, so that it can be handed to another process.
+    file = UniqueFd(::memfd_create("samples", MFD_CLOEXEC));
+    if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) throw std::bad_alloc();
   }
+  map(std::move(file), values);
+}
+
+SampleStore::SampleStore(UniqueFd file, std::int64_t values, const std::string& name) {
+  struct stat held = {};
+  if (!file || ::fstat(file.get(), &held) != 0 || values < 1 ||
+      held.st_size / static_cast<off_t>(sizeof(float)) < values)
+    throw Error(ErrorKind::data, name + ": its values were not handed over by the process that read it");
+  map(std::move(file), values);
+}
+
+void SampleStore::map(UniqueFd file, std::int64_t values) {
+  const std::size_t bytes = static_cast<std::size_t>(values) * sizeof(float);
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  owner_ = std::shared_ptr<void>(memory, [bytes](void* mapped) { ::munmap(mapped, bytes); });
+  fd_ = file.get();
+  owner_ = std::shared_ptr<void>(
+      memory, [bytes, held = std::make_shared<UniqueFd>(std::move(file))](void* mapped) { ::munmap(mapped, bytes); });
   values_ = {static_cast<float*>(memory), static_cast<std::size_t>(values)};
 }
 
 void SampleStore::give_to(Dataset::Parts& parts) && {
   parts.stored_samples = values_;
   parts.stored_owner = std::move(owner_);
+  parts.stored_fd = fd_;
   values_ = {};
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "datasets/dataset.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 
@@ -17,6 +18,8 @@ class SampleStore {
   // name: what messages call the dataset. Throws Error(data) or, where the disk is full, Error(storage).
   SampleStore(std::int64_t values, const std::string& name);
   SampleStore(std::int64_t values, const std::string& name, std::uint64_t memory_bytes);  // more than these: on disk
+  // What another process has filled: `file` is its Parts::stored_fd.
+  SampleStore(UniqueFd file, std::int64_t values, const std::string& name);
   std::span<float> values() const { return values_; }
   bool on_disk() const { return on_disk_; }
 
@@ -24,7 +27,10 @@ class SampleStore {
   void give_to(Dataset::Parts& parts) &&;
 
  private:
+  void map(UniqueFd file, std::int64_t values);
+
   std::shared_ptr<void> owner_;
+  int fd_ = -1;  // the owner's
   std::span<float> values_;
   bool on_disk_ = false;
 };

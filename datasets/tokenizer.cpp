@@ -3,7 +3,9 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
+#include <new>
 
 #include "datasets/file_content.h"
 #include "datasets/utf8.h"
@@ -58,8 +60,15 @@ Tokenizer::Tokenizer(const std::string& model) {
                                      " bytes and is no SentencePiece model; name the .model file");
   model_ = std::make_unique<Model>();
   model_->name = model;
-  // What the library says of it is places in its own source.
-  if (!model_->processor.LoadFromSerializedProto(mapped.text()).ok() || model_->processor.GetPieceSize() < 1)
+  // What the library says of it is places in its own source; and what is inside it may throw.
+  bool sound = false;
+  try {
+    sound = model_->processor.LoadFromSerializedProto(mapped.text()).ok() && model_->processor.GetPieceSize() >= 1;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception&) {
+  }
+  if (!sound)
     throw Error(ErrorKind::data,
                 model + ": is not a SentencePiece model, or is damaged; name the .model file that spm_train wrote");
 }

@@ -13,7 +13,9 @@
 namespace tenfold {
 namespace {
 
-constexpr std::int64_t kMostTokens = 10'000'000;  // different ones; as dataset.vocabulary has it
+// Different ones, where dataset.vocabulary does not say: every class has a name, and one token alone could ask for them
+// all.
+constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;
 
 template <class Word>
 Word swapped(Word word) {
@@ -84,6 +86,7 @@ Dataset::Parts load_tokens(const DatasetSpec& spec) {
   const std::int64_t vocabulary =
       spec.vocabulary > 0 ? spec.vocabulary : *std::max_element(parts.tokens.begin(), parts.tokens.end()) + 1;
   if (vocabulary < 2) throw Error(ErrorKind::data, spec.path + ": every token is 0; there is nothing to tell apart");
+  parts.class_names.reserve(static_cast<std::size_t>(vocabulary));
   for (std::int64_t token = 0; token < vocabulary; ++token) parts.class_names.push_back(std::to_string(token));
   return parts;
 }

@@ -11,6 +11,7 @@
 #include "experiments/document.h"
 #include "experiments/error.h"
 #include "experiments/problems.h"
+#include "experiments/utf8.h"
 
 // The only file that knows yaml-cpp. Its events are turned into our own tree, so that depth and size are bounded
 // while reading and every value keeps the place where it was written.
@@ -153,12 +154,16 @@ class TreeBuilder : public YAML::EventHandler {
   bool done_ = false;
 };
 
-// Bytes that no text editor writes would come back in messages and labels.
+// Bytes that no text editor writes would come back in messages and labels; and what is not UTF-8 cannot be written to
+// the JSON that the store and the trainers get.
 void check_characters(std::string_view text, const TreeBuilder& builder) {
   YAML::Mark mark;
   mark.line = 0;
   mark.column = 0;
-  for (const char c : text) {
+  for (std::size_t at = 0, bytes = 0; at < text.size(); at += bytes) {
+    const char c = text[at];
+    bytes = utf8_character_bytes(text.substr(at));
+    if (bytes == 0) builder.fail(mark, "a character that is not UTF-8: save the file as UTF-8, for example with iconv");
     const auto byte = static_cast<unsigned char>(c);
     if ((byte < 0x20 && c != '\n' && c != '\r' && c != '\t') || byte == 0x7f)
       builder.fail(mark, "a control character: is this a text file?");
@@ -166,7 +171,7 @@ void check_characters(std::string_view text, const TreeBuilder& builder) {
       ++mark.line;
       mark.column = 0;
     } else {
-      ++mark.column;
+      mark.column += static_cast<int>(bytes);
     }
   }
 }

@@ -158,6 +158,11 @@ TEST_F(Csv, AnUnnamedIndexColumnCanBeIgnored) {
   EXPECT_THAT(load_dataset(pandas).samples(), ElementsAre(1, 2));
 }
 
+TEST_F(Csv, NamesOfClassesAreUtf8) {
+  EXPECT_THAT(load("a,y\n1,caf\xC3\xA9\n2,tea\n").class_names(), ElementsAre("caf\xC3\xA9", "tea"));
+  EXPECT_THAT(data_error("a,y\n1,caf\xE9\n2,tea\n"), HasSubstr("d.csv: the name of a class, 'caf?', is not UTF-8"));
+}
+
 TEST_F(Csv, TinyNumbersAreNotRefused) { EXPECT_THAT(load("a,y\n1e-400,p\n-0.0,q\n").samples(), ElementsAre(0, 0)); }
 
 TEST_F(Csv, ATextForEveryLineIsNotACategory) {

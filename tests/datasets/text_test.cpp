@@ -199,7 +199,7 @@ TEST_F(TextTest, RefusesTokensOutOfRange) {
   EXPECT_THAT(refusal_of_tokens(npy("<i4", "(3,)", raw<std::int32_t>({1, -1, 2}))),
               HasSubstr("a.npy: token 1 (from 0) is -1"));
   EXPECT_THAT(refusal_of_tokens(npy("<i8", "(3,)", raw<std::int64_t>({1, 0, std::int64_t{1} << 40}))),
-              HasSubstr("token 2 (from 0) is 1099511627776, outside [0, 10000000)"));
+              HasSubstr("token 2 (from 0) is 1099511627776, outside [0, 1048576)"));
   EXPECT_THAT(refusal_of_tokens(npy("<f4", "(2,)", raw<float>({1, 2}))), HasSubstr("holds no whole numbers"));
   EXPECT_THAT(refusal_of_tokens(npy("<u2", "(2, 2)", raw<std::uint16_t>({1, 2, 3, 4}))),
               HasSubstr("2 dimensions where one long row of tokens is needed"));

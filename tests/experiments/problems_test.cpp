@@ -54,7 +54,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Refused{"dataset: !!python/object digits", "x.yaml:1:10: tags such as"},
                       Refused{"dataset: digits\n---\ndataset: csv", "x.yaml:3:1: a second document"},
                       Refused{"dataset: digits\n{a: 1}: 2", "x.yaml:2:"},
-                      Refused{"dataset: digits\nseed: \x01", "x.yaml:2:7: a control character"}));
+                      Refused{"dataset: digits\nseed: \x01", "x.yaml:2:7: a control character"},
+                      Refused{"name: x\ndataset: {kind: wav, file_pattern: \"(\xC7)\"}",
+                              "x.yaml:2:38: a character that is not UTF-8"}));
 
 INSTANTIATE_TEST_SUITE_P(
     Values, RefusedFiles,

@@ -18,16 +18,18 @@ DatasetSpec spec_of(const std::string& kind, const std::string& path) {
   return spec;
 }
 
-// The input as the samples beside sound labels, and as the labels of sound samples.
+// The input as the samples beside sound labels, and as the labels of sound samples. Where they do not agree, either
+// file may be the one that is named.
 bool as_samples_or_labels(const std::string& kind, Input input, const InputFile& samples, const InputFile& labels) {
   static const InputFile file;
   file.write(input);
   DatasetSpec spec = spec_of(kind, file.path());
   spec.labels = labels.path();
-  const bool as_samples = read_or_told(file.path(), [&] { load_dataset(spec); });
+  const std::string place = file.path().substr(0, file.path().rfind('/') + 1) + "fuzz-";
+  const bool as_samples = read_or_told(place, [&] { load_dataset(spec); });
   spec = spec_of(kind, samples.path());
   spec.labels = file.path();
-  const bool as_labels = read_or_told(file.path(), [&] { load_dataset(spec); });
+  const bool as_labels = read_or_told(place, [&] { load_dataset(spec); });
   return as_samples || as_labels;
 }
 

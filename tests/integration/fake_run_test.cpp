@@ -264,7 +264,7 @@ INSTANTIATE_TEST_SUITE_P(Victims, OneProcessDies, testing::Values("front", "mpir
                          [](const auto& info) { return std::string(info.param); });
 
 TEST_F(FakeRun, ADeadWorkerIsWrittenOffAndTheOthersGoOn) {
-  work_.set("TENFOLD_FAKE_STEP_MS", "20");
+  work_.set("TENFOLD_FAKE_STEP_MS", "50");
   const pid_t pid = work_.start(run("a.db", {"--slots", "3"}));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 3, seconds(20)));
   sleep_s(0.5);

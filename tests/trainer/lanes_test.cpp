@@ -115,8 +115,7 @@ TEST(ResetByBatch, EqualsEveryBatchAdaptedAlone) {
     }
   }
   EXPECT_NEAR(recorder.members.at(0).ttt_steps.at(0).total, first_pass_total, 1e-5);
-  for (const EvaluationRow& row : recorder.members.at(0).evaluations)
-    EXPECT_EQ(row.total, 50) << to_string(row.phase);
+  for (const EvaluationRow& row : recorder.members.at(0).evaluations) EXPECT_EQ(row.total, 50) << to_string(row.phase);
 }
 
 // Folds of 57 and 58 samples in batches of 57 are arrays of one or two lanes a member: resuming crosses them.
@@ -136,13 +135,14 @@ TEST(ResetByBatch, ResumesInAnArrayWithOtherNumbersOfLanes) {
   ASSERT_TRUE(of_size.contains(57) && of_size.contains(58));
   const Case small = cases[of_size[57]], large = cases[of_size[58]];
   const Recorder whole = run(space, Stage::adapt, {small, large}, "whole");
-  const Recorder first = run(space, Stage::adapt, {small, large}, "first", 0);
+  // One look is at the evaluation before adaptation.
+  const Recorder first = run(space, Stage::adapt, {small, large}, "first", 1);
   Case resumed = small;
   resumed.resume = newest(first, 0);
   const Recorder alone = run(space, Stage::adapt, {resumed}, "alone");
   expect_equal(whole.members.at(0), joined(first.members.at(0), alone.members.at(0)));
   // And back: from an array of one lane into one of two.
-  const Recorder first_small = run(space, Stage::adapt, {small}, "first-small", 0);
+  const Recorder first_small = run(space, Stage::adapt, {small}, "first-small", 1);
   resumed.resume = newest(first_small, 0);
   Case resumed_large = large;
   resumed_large.resume = newest(first, 1);
