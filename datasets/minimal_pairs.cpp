@@ -63,6 +63,8 @@ class PairReader {
     } catch (const json::parse_error& error) {
       fail("is not JSON (at character " + std::to_string(error.byte) +
            "); a pair is one line such as {\"good\": \"...\", \"bad\": \"...\"}");
+    } catch (const json::out_of_range&) {
+      fail("has a number that is too large for any computer");
     }
   }
 

@@ -116,6 +116,7 @@ void RandomFaults::ask_to_stop_at_random(Victim front_or_mpirun, int signal) {
   EXPECT_THAT(finished.exit_code, AnyOf(Eq(0), Eq(preempted))) << what << "\n" << finished.output;
   if (finished.exit_code == preempted) {
     ++counts_.drained;
+    counts_.longest_drain_s = std::max(counts_.longest_drain_s, std::chrono::duration<double>(took).count());
     EXPECT_LT(took, kDrained) << what;
     EXPECT_THAT(finished.output, HasSubstr("run the same command again")) << what;
     if (std::filesystem::exists(work_.file(db()))) {

@@ -21,6 +21,7 @@ class RandomFaults : public FaultRun {
     int strikes = 0, through = 0, drained = 0;  // of all; runs that were done nevertheless; that said preempted
     int stores = 0, resumed = 0;                // finished; attempts in them that went on from a step after 0
     double longest_end_s = 0;                   // from a strike that ends the run to the end of its last process
+    double longest_drain_s = 0;                 // from a signal to the end of the run that it stopped
     std::map<std::string, int> by_kind;
   };
 

@@ -26,8 +26,8 @@ class Soak : public RandomFaults {
     std::printf(
         "%s: %d strikes on %d stores; %d runs came through, %d stopped in order, %d attempts went on from a step after "
         "0; "
-        "the last process was gone %.2f s after a kill at the latest\n",
-        what, c.strikes, c.stores, c.through, c.drained, c.resumed, c.longest_end_s);
+        "the last process was gone %.2f s after a kill at the latest, the longest drain took %.2f s\n",
+        what, c.strikes, c.stores, c.through, c.drained, c.resumed, c.longest_end_s, c.longest_drain_s);
     for (const auto& [kind, count] : c.by_kind) std::printf("  %4d  %s\n", count, kind.c_str());
     std::fflush(stdout);
   }
