@@ -57,8 +57,8 @@ class Checkpoints : public testing::Test {
     const std::filesystem::path struck = work_.file("struck");
     work_.set("TENFOLD_FAULT", "stop@step:20,stage=" + stage + ",once=" + struck.string());
     run_ = work_.start(run("a.db"));
-    for (int i = 0; i < 1500 && !std::filesystem::exists(struck); ++i) std::this_thread::sleep_for(milliseconds(20));
-    ASSERT_TRUE(std::filesystem::exists(struck)) << work_.wait(run_, milliseconds(1)).output;
+    ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }))
+        << work_.wait(run_, milliseconds(1)).output;
   }
   void wake() {
     for (const pid_t pid : work_.processes("tenfold-trainer")) ::kill(pid, SIGCONT);
@@ -66,7 +66,7 @@ class Checkpoints : public testing::Test {
   void stop_in(const std::string& stage) {
     start_and_sleep(stage);
     ::kill(run_, SIGTERM);
-    for (int i = 0; i < 300 && events("drain").empty(); ++i) std::this_thread::sleep_for(milliseconds(20));
+    EXPECT_TRUE(Workspace::wait_until([&] { return !events("drain").empty(); }));
     std::this_thread::sleep_for(milliseconds(200));  // from the coordinator to the sleeping trainer's socket
     wake();
     ASSERT_EQ(work_.wait(run_).exit_code, 75);

@@ -48,12 +48,12 @@ class Disk : public testing::Test {
     const std::filesystem::path struck = work_.file("struck");
     work_.set("TENFOLD_FAULT", "stop@step:20,stage=" + stage + ",once=" + struck.string());
     run_ = work_.start(run(db));
-    for (int i = 0; i < 1500 && !std::filesystem::exists(struck); ++i) std::this_thread::sleep_for(milliseconds(20));
-    ASSERT_TRUE(std::filesystem::exists(struck)) << work_.wait(run_, milliseconds(1)).output;
+    ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }))
+        << work_.wait(run_, milliseconds(1)).output;
   }
   void wait_for_the_drain(const std::string& db) {
-    for (int i = 0; i < 300 && work_.query(db, "SELECT count(*) FROM event WHERE kind = 'drain'") == "0\n"; ++i)
-      std::this_thread::sleep_for(milliseconds(20));
+    const char* const told = "SELECT count(*) > 0 FROM event WHERE kind = 'drain'";
+    EXPECT_TRUE(Workspace::wait_until([&] { return work_.holds(db, told); }));
     std::this_thread::sleep_for(milliseconds(200));  // from the coordinator to the sleeping trainer's socket
   }
   Finished wake_and_wait() {

@@ -136,15 +136,15 @@ class GpuFaults : public FaultRun {
     expect_sound(work_, db);
   }
   void await_checkpoints(const std::string& db, int count) const {
-    const std::string sql = "SELECT count(*) FROM checkpoint";
-    for (int i = 0; i < 600; ++i, sleep_s(0.1)) {
-      if (!std::filesystem::exists(work_.file(db))) continue;
-      const Finished asked = work_.tenfold({"query", sql, "--db", db, "--format", "csv"});
-      const std::size_t line = asked.output.find('\n');
-      if (asked.exit_code == 0 && line != std::string::npos && std::atoi(asked.output.c_str() + line + 1) >= count)
-        return;
-    }
-    ADD_FAILURE() << "no " << count << " checkpoints";
+    const std::string there = "SELECT count(*) >= " + std::to_string(count) + " FROM checkpoint";
+    EXPECT_TRUE(Workspace::wait_until([&] { return work_.holds(db, there); }, seconds(60))) << there;
+  }
+  // A run that is told to stop when it has so many checkpoints.
+  void drain(const std::string& db, int checkpoints, std::vector<std::string> more = {}) const {
+    const pid_t front = work_.start(run(db, std::move(more)));
+    await_checkpoints(db, checkpoints);
+    ::kill(front, SIGTERM);
+    EXPECT_EQ(work_.wait(front).exit_code, 75);
   }
 };
 
@@ -194,10 +194,7 @@ TEST_F(GpuFaults, AnArrayThatTheDeviceHasNoRoomForIsHalved) {
 TEST_F(GpuFaults, WhereTheGpuIsGoneTheRunGoesOnOnCores) {
   use(kOnGpu);
   ASSERT_EQ(complete("calm.db").exit_code, 0);
-  const pid_t front = work_.start(run("a.db"));
-  await_checkpoints("a.db", 1);
-  ::kill(front, SIGTERM);
-  EXPECT_EQ(work_.wait(front).exit_code, 75);
+  drain("a.db", 1);
   work_.set("CUDA_VISIBLE_DEVICES", "");
   const Finished refused = complete("a.db");
   EXPECT_EQ(refused.exit_code, 4) << refused.output;
@@ -245,10 +242,7 @@ TEST_F(TwoGpuFaults, AGroupOfWhichAMemberHangsIsReplacedAndGoesOn) {
 TEST_F(TwoGpuFaults, WithOneGpuLessTheRunGoesOn) {
   use(kOnGpu);
   ASSERT_EQ(complete("calm.db").exit_code, 0);
-  const pid_t front = work_.start(run("a.db", {"--set", "resources.max_array=1"}));
-  await_checkpoints("a.db", 2);
-  ::kill(front, SIGTERM);
-  EXPECT_EQ(work_.wait(front).exit_code, 75);
+  drain("a.db", 2, {"--set", "resources.max_array=1"});
   work_.set("CUDA_VISIBLE_DEVICES", "1");
   const Finished finished = complete("a.db");
   ASSERT_EQ(finished.exit_code, 0) << finished.output;

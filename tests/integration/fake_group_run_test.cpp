@@ -48,15 +48,10 @@ class GroupRun : public testing::Test {
     }
     return expected_;
   }
-  // Until a group of four computes; the store may not be there yet.
+  // Until a group of four computes.
   bool wait_for_large_group(const std::string& db) {
-    const std::string running = "SELECT count(*) > 0 FROM attempt WHERE outcome = 'running' AND device LIKE 'cpu x4%'";
-    for (int i = 0; i < 400; ++i) {
-      const Finished asked = work_.tenfold({"query", running, "--db", db, "--format", "csv"});
-      if (asked.exit_code == 0 && asked.output.ends_with("\n1\n")) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(25));
-    }
-    return false;
+    const char* const running = "SELECT count(*) > 0 FROM attempt WHERE outcome = 'running' AND device LIKE 'cpu x4%'";
+    return Workspace::wait_until([&] { return work_.holds(db, running); });
   }
 
   Workspace work_;

@@ -107,8 +107,7 @@ TEST_F(GpuSharing, SignalsOfAClusterDoNotEndItButTheKernelDoesWhenItsKeeperIsKil
   std::this_thread::sleep_for(milliseconds(300));
   EXPECT_EQ(work_.processes("mps-keeper").size(), 1u);
   ::kill(keeper.front(), SIGKILL);
-  for (int i = 0; i < 500 && !work_.processes("4321").empty(); ++i) std::this_thread::sleep_for(milliseconds(10));
-  EXPECT_TRUE(work_.processes("4321").empty());
+  EXPECT_TRUE(Workspace::wait_until([&] { return work_.processes("4321").empty(); }, seconds(5)));
 }
 
 TEST_F(GpuSharing, WhereItCannotBeHadTheReasonIsTold) {

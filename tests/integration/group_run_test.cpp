@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
-#include <thread>
 
 #include "tests/faults/oracle.h"
 #include "tests/integration/run_process.h"
@@ -109,13 +108,8 @@ TEST_F(RealGroupRun, ATrainerKilledInTheMiddleChangesNoBit) {
 TEST_F(RealGroupRun, DrainedInTheMiddleItGoesOnFromThere) {
   expected();
   const pid_t pid = work_.start(long_run("a.db"));
-  bool computing = false;
-  for (int i = 0; i < 600 && !computing; ++i) {
-    const Finished asked =
-        work_.tenfold({"query", "SELECT count(*) > 10 FROM train_step", "--db", "a.db", "--format", "csv"});
-    computing = asked.exit_code == 0 && asked.output.ends_with("\n1\n");
-  }
-  ASSERT_TRUE(computing);
+  const auto computing = [&] { return work_.holds("a.db", "SELECT count(*) > 10 FROM train_step"); };
+  ASSERT_TRUE(Workspace::wait_until(computing, seconds(60)));
   ::kill(pid, SIGTERM);
   const Finished drained = work_.wait(pid, seconds(30));
   EXPECT_EQ(drained.exit_code, 75) << drained.output;

@@ -97,6 +97,12 @@ std::string Workspace::query(const std::string& db, const std::string& sql) cons
   return header == std::string::npos ? "" : finished.output.substr(header + 1);
 }
 
+bool Workspace::holds(const std::string& db, const std::string& sql) const {
+  if (!std::filesystem::exists(file(db))) return false;
+  const Finished finished = tenfold({"query", sql, "--db", db, "--format", "csv"});
+  return finished.exit_code == 0 && finished.output.ends_with("\n1\n");
+}
+
 std::vector<pid_t> Workspace::processes(const std::string& word) const {
   std::vector<pid_t> found;
   const std::string mark = "TENFOLD_TEST_MARK=" + folder_.filename().string();

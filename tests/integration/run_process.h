@@ -39,6 +39,8 @@ class Workspace {
   Finished tenfold(const std::vector<std::string>& arguments) const { return wait(start(arguments)); }
   // Rows of a query as CSV without its header; fails the test when the query does.
   std::string query(const std::string& db, const std::string& sql) const;
+  // Whether the query answers 1: of a run under way, whose store may be only being made and then answers nothing.
+  bool holds(const std::string& db, const std::string& sql) const;
 
   // Live processes of this workspace, by a word of their command line (empty: all). Zombies do not count.
   std::vector<pid_t> processes(const std::string& word = "") const;
