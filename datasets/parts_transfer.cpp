@@ -39,8 +39,10 @@ class Sender {
       header->cmsg_len = CMSG_LEN(sizeof(int));
       std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
     }
-    if (::sendmsg(socket_, &message, MSG_NOSIGNAL) != 1)
-      throw std::system_error(errno, std::generic_category(), "sendmsg");
+    ssize_t sent = 0;
+    while ((sent = ::sendmsg(socket_, &message, MSG_NOSIGNAL)) < 0 && errno == EINTR) {
+    }
+    if (sent != 1) throw std::system_error(errno, std::generic_category(), "sendmsg");
   }
 
   void bytes(const void* data, std::size_t count) const {
