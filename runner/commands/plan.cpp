@@ -150,10 +150,9 @@ int plan_command(const PlanOptions& options, std::ostream& out) {
                                                          DataCache::leave, options.shard);
   const ResourcesSpec& resources = prepared.experiment.base().resources;
   // Plans are made on login nodes and laptops, too, for GPUs that are elsewhere.
-  const bool gpus_elsewhere =
-      (options.device.empty() ? resources.device : options.device) == "cuda" && visible_gpus() == 0;
-  const SlotChoice choice =
-      choose_slots(resources, options.slots, options.device, gpus_elsewhere ? 1 : visible_gpus());
+  const int gpus = visible_gpus();
+  const bool gpus_elsewhere = gpus == 0 && (options.device.empty() ? resources.device : options.device) == "cuda";
+  const SlotChoice choice = choose_slots(resources, options.slots, options.device, gpus_elsewhere ? 1 : gpus);
   const PlanSummary summary = summarise_plan(prepared, options.db, choice.slots, choice.gpu, options.shard);
   if (options.format == "json") {
     out << to_json(summary).dump(2) << '\n';

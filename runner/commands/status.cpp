@@ -110,42 +110,46 @@ void print(const ExperimentStatus& s, std::ostream& out) {
   if (s.running_total > shown) out << "  and " << s.running_total - shown << " more running\n";
 }
 
+nlohmann::json to_json(const std::vector<ExperimentStatus>& experiments, const ClusterStatus& cluster) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const ExperimentStatus& experiment : experiments) {
+    list.push_back(to_json(experiment));
+    list.back()["cluster_jobs"] = to_json(cluster, experiment.name);
+  }
+  return list;
+}
+
+// Submitted, not begun: the store knows them by their jobs alone.
+void add_waiting(std::vector<ExperimentStatus>& experiments, const ClusterStatus& cluster) {
+  for (const ClusterJobRow& job : cluster.jobs) {
+    const auto is_its = [&](const ExperimentStatus& known) { return known.name == job.experiment; };
+    if (std::any_of(experiments.begin(), experiments.end(), is_its)) continue;
+    experiments.emplace_back().name = job.experiment;
+  }
+}
+
 // Returns whether a run holds the store.
 bool look(const StatusOptions& options, std::ostream& out) {
   // Asked before the store is read: what the run wrote until it let go is in the last look.
   const std::optional<std::string> holder = run_lock_holder(options.db);
-  const std::vector<ExperimentStatus> experiments = read_status(options.db, options.experiment);
+  std::vector<ExperimentStatus> experiments = read_status(options.db, options.experiment);
   const ClusterStatus cluster = look_at_cluster(options.db);
-  std::int64_t running = 0;
-  nlohmann::json list = nlohmann::json::array();
-  for (const ExperimentStatus& experiment : experiments) {
-    running += experiment.running_total;
-    if (options.format == "json") {
-      list.push_back(to_json(experiment));
-      list.back()["cluster_jobs"] = to_json(cluster, experiment.name);
-    } else {
+  if (options.format == "json") {
+    if (!options.experiment) add_waiting(experiments, cluster);
+    out << to_json(experiments, cluster).dump(options.watch ? -1 : 2) << '\n';  // watched: one line a look
+  } else {
+    std::int64_t running = 0;
+    for (const ExperimentStatus& experiment : experiments) {
+      running += experiment.running_total;
       print(experiment, out);
     }
-  }
-  // Submitted, not begun: the store knows them by their jobs alone.
-  for (const ClusterJobRow& job : cluster.jobs) {
-    const auto listed = [&](const nlohmann::json& entry) { return entry.at("name") == job.experiment; };
-    if (options.format != "json" || options.experiment || std::any_of(list.begin(), list.end(), listed)) continue;
-    ExperimentStatus waiting;
-    waiting.name = job.experiment;
-    list.push_back(to_json(waiting));
-    list.back()["cluster_jobs"] = to_json(cluster, job.experiment);
-  }
-  if (options.format == "json") {
-    out << list.dump(options.watch ? -1 : 2) << '\n';  // watched: one line a look
-  } else if (experiments.empty()) {
-    out << options.db.string() << " holds no experiment yet\n";
-  }
-  if (options.format != "json") out << to_text(cluster);
-  if (options.format != "json" && holder) {
-    out << "run by " << *holder << '\n';
-  } else if (options.format != "json" && running > 0) {
-    out << "no run holds the store now: what is shown as running was cut off, and the next run takes it up\n";
+    if (experiments.empty()) out << options.db.string() << " holds no experiment yet\n";
+    out << to_text(cluster);
+    if (holder) {
+      out << "run by " << *holder << '\n';
+    } else if (running > 0) {
+      out << "no run holds the store now: what is shown as running was cut off, and the next run takes it up\n";
+    }
   }
   out.flush();
   return holder.has_value();
