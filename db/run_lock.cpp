@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "db/file_system.h"
 #include "db/sqlite.h"

@@ -1,7 +1,5 @@
 #include "runner/commands/submit.h"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <ctime>
 #include <fstream>
