@@ -32,7 +32,7 @@ namespace {
 
 constexpr int kInputsOfAProcess = 5'000;  // the libraries lose memory over damaged files
 
-constexpr suseconds_t kMostMicroseconds = 300'000;  // of a core; most take a thousandth of it
+constexpr suseconds_t kMostMicroseconds = 100'000;  // of a core; most take a hundredth of it
 
 // What both processes are to see; but for the first and last page, which hold other things, too.
 void share_counters() {

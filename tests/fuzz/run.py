@@ -20,7 +20,7 @@ SEEDS = pathlib.Path(__file__).resolve().parent / "corpus"
 # Allocations above it are a finding: nothing may be believed that a file says of its size.
 LIMIT_MB = 128
 # Read by libraries that some files break: in a process of their own, there as in the product. It is given no more memory
-# than this, and 0.3 s of a core; how often it ended is counted (BUILD_FOLDER/broken has the inputs).
+# than this, and 0.1 s of a core; how often it ended is counted (BUILD_FOLDER/broken has the inputs).
 APART = {"hdf5", "mat"}
 APART_LIMIT_MB = 64
 
