@@ -161,7 +161,8 @@ SlurmCluster::~SlurmCluster() {
 }
 
 void SlurmCluster::configure(const SecondHost* far) const {
-  for (const char* part : {"state", "spool", "munge"}) {
+  const std::string ours = "tmp/" + host_;
+  for (const char* part : {"state", "spool", "munge", "tmp/far", ours.c_str()}) {
     std::filesystem::create_directories(folder_ / part);
     std::filesystem::permissions(folder_ / part, std::filesystem::perms(0755));
   }
@@ -182,8 +183,8 @@ void SlurmCluster::configure(const SecondHost* far) const {
       << "\nSlurmctldPort=" << ports[0] << "\nSlurmdPort=" << ports[1] << "\nSlurmctldPidFile=" << at
       << "/slurmctld.pid\nSlurmdPidFile=" << at << "/slurmd.%n.pid\nStateSaveLocation=" << at
       << "/state\nSlurmdSpoolDir=" << at << "/spool/%n\nSlurmctldLogFile=" << at
-      << "/slurmctld.log\nSlurmdLogFile=" << at
-      << "/slurmd.%n.log\n"
+      << "/slurmctld.log\nSlurmdLogFile=" << at << "/slurmd.%n.log\nTmpFS=" << at
+      << "/tmp/%n\n"  // hosts of this test share /tmp, where SLURM's PMIx would meet itself
       // Without cgroups, which containers seldom may make.
       << "ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\n"
          "JobAcctGatherType=jobacct_gather/none\n"

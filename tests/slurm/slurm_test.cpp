@@ -256,19 +256,25 @@ TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
   EXPECT_EQ(work_->query("f.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
 }
 
-// Under srun the two would need a /tmp each, which the hosts of this test share.
-TEST_F(Slurm, TwoNodesShareAJobThatComesBack) {
+class SlurmPair : public Slurm, public testing::WithParamInterface<const char*> {};
+
+TEST_P(SlurmPair, SharesAJobThatComesBack) {
   if (!far_->available()) GTEST_SKIP() << far_->why();
-  const std::string job = submit("j.db", {"--nodes", "2", "--slots", "4", "--time", "10", "--partition", "pair"});
-  ASSERT_TRUE(until([&] { return has_checkpoints("j.db"); })) << log_of("j.db", job);
+  const std::string db = std::string(GetParam()) + ".db";
+  const std::string job =
+      submit(db, {"--nodes", "2", "--slots", "4", "--time", "10", "--partition", "pair", "--launcher", GetParam()});
+  ASSERT_TRUE(until([&] { return has_checkpoints(db); })) << log_of(db, job);
   slurm("scancel --batch --signal=USR2 " + job);
-  ASSERT_TRUE(comes_back(job)) << log_of("j.db", job);
-  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("j.db", job);
-  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("j.db", job);
-  EXPECT_EQ(results_of(*work_, "j.db"), expected_);
-  EXPECT_EQ(work_->query("j.db", "SELECT count(DISTINCT host), count(DISTINCT rank) FROM attempt"), "2,4\n");
-  EXPECT_EQ(work_->query("j.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
+  ASSERT_TRUE(comes_back(job)) << log_of(db, job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of(db, job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of(db, job);
+  EXPECT_EQ(results_of(*work_, db), expected_);
+  EXPECT_EQ(work_->query(db, "SELECT count(DISTINCT host), count(DISTINCT rank) FROM attempt"), "2,4\n");
+  EXPECT_EQ(work_->query(db, "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
+
+INSTANTIATE_TEST_SUITE_P(Launchers, SlurmPair, testing::Values("mpirun", "srun"),
+                         [](const auto& info) { return std::string(info.param); });
 
 // Tasks of srun that do not know each other would all be a run of their own.
 TEST_F(Slurm, AWorldOfTheWrongSizeIsRefusedAtOnce) {
