@@ -20,7 +20,7 @@ using testing::HasSubstr;
 constexpr int kCommunication = 5;             // exit code
 constexpr auto kComesThrough = seconds(200);  // seconds, where there is nothing else to do
 constexpr auto kGone = seconds(5);
-// A drain takes 10 s at most; the rest is for a machine that is busy with other things.
+// A drain takes 10 s at most, which the soak expects; the rest is for a machine that is busy with other things.
 constexpr auto kDrained = seconds(60);
 
 bool lives(const Workspace& work, pid_t pid) { return std::ranges::count(work.processes(), pid) > 0; }
