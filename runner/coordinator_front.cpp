@@ -10,7 +10,7 @@
 namespace tenfold {
 namespace {
 
-constexpr std::array<const char*, 4> kLineKinds = {"progress", "note", "outcome", "drain"};
+constexpr std::array<const char*, 5> kLineKinds = {"together", "progress", "note", "outcome", "drain"};
 constexpr ErrorKind kErrorKinds[] = {ErrorKind::config,        ErrorKind::data,    ErrorKind::device,
                                      ErrorKind::communication, ErrorKind::storage, ErrorKind::internal};
 
@@ -30,6 +30,7 @@ class SocketFront final : public FrontLink {
   SocketFront(UniqueFd fd, SignalReceiver& signals) : channel_(std::move(fd)), signals_(signals) {}
 
   int fd() const override { return channel_.fd(); }
+  void together() override { send(FrontLine::Kind::together, ""); }
   void progress(const ProgressSnapshot& snapshot) override {
     // Progress is only worth sending while the front reads it.
     if (channel_.flushed()) send(FrontLine::Kind::progress, encode(snapshot));
@@ -68,6 +69,7 @@ class TerminalFront final : public FrontLink {
   TerminalFront(SignalReceiver& signals, bool quiet) : signals_(signals), view_(STDERR_FILENO, quiet) {}
 
   int fd() const override { return signals_.fd(); }
+  void together() override {}
   void progress(const ProgressSnapshot& snapshot) override { view_.show(snapshot); }
   void note(const std::string& line) override { view_.note(line); }
   void outcome(const RunOutcome&) override {}

@@ -29,7 +29,8 @@ RunOutcome decode_outcome_of_run(const std::string& json);  // throws Error(comm
 class FrontLink {
  public:
   virtual ~FrontLink() = default;
-  virtual int fd() const = 0;  // to poll for reading
+  virtual int fd() const = 0;   // to poll for reading
+  virtual void together() = 0;  // MPI has brought all ranks together: from here on the coordinator sees who dies
   virtual void progress(const ProgressSnapshot& snapshot) = 0;
   virtual void note(const std::string& line) = 0;
   virtual void outcome(const RunOutcome& outcome) = 0;
@@ -46,7 +47,7 @@ std::unique_ptr<FrontLink> terminal_front(SignalReceiver& signals, bool quiet);
 
 // The lines, for both ends.
 struct FrontLine {
-  enum class Kind { progress, note, outcome, drain } kind;
+  enum class Kind { together, progress, note, outcome, drain } kind;
   std::string content;  // JSON of the struct; the text of a note
 };
 std::string encode(const FrontLine& line);

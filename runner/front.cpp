@@ -13,11 +13,13 @@
 #include "db/store_home.h"
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
+#include "experiments/number_text.h"
 #include "runner/front_report.h"
 #include "runner/group_sizes.h"
 #include "runner/hosts.h"
 #include "runner/process_table.h"
 #include "runner/rank.h"
+#include "runner/rank_settings.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
 
@@ -27,6 +29,7 @@ namespace {
 constexpr int kStarts = 3;
 constexpr auto kAllHereLimit = std::chrono::seconds(30);  // milliseconds, where there is nothing else to do
 constexpr auto kStartLimit = std::chrono::seconds(120);   // until the coordinator says hello: slow file systems
+constexpr double kTogether_s = 300;                       // until MPI has brought the ranks of several hosts together
 constexpr auto kDrainLimit = std::chrono::seconds(30);    // the coordinator takes 10 s at most
 constexpr auto kNothingBegunLimit = std::chrono::seconds(3);
 const std::vector<int> kDrainSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
@@ -117,9 +120,12 @@ RunOutcome Front::watch() {
     const std::string failed = reported_ || mpirun_ended ? "" : failed_start();
     take_lines();
     if (outcome_ || stopped_at_once_) break;
-    if (!failed.empty() && !reported_ && !drain_signal_ && starts_ < kStarts && !(channel_ && channel_->closed())) {
-      start_again(failed);
-      continue;
+    if (!failed.empty() && !reported_ && !drain_signal_ && !(channel_ && channel_->closed())) {
+      if (starts_ < kStarts) {
+        start_again(failed);
+        continue;
+      }
+      if (!together_) give_up_starting(failed);
     }
     if (Clock::now() > give_up_) {
       stopped_at_once_ = true;
@@ -157,6 +163,9 @@ void Front::take_lines() {
   while (const auto line = channel_->next()) {
     const FrontLine said = decode_front_line(*line);
     switch (said.kind) {
+      case FrontLine::Kind::together:
+        together_ = true;
+        break;
       case FrontLine::Kind::progress:
         if (!reported_ && drain_signal_) give_up_ = Clock::now() + kDrainLimit;
         reported_ = true;
@@ -176,7 +185,11 @@ void Front::take_lines() {
 
 // MPI's start waits for ever for a rank that is no more, and only this host's processes can be looked at.
 std::string Front::failed_start() {
-  if (several_hosts(layout_)) return "";
+  if (several_hosts(layout_)) {
+    const double limit_s = seconds_from_environment("TENFOLD_START_S", kTogether_s);
+    if (together_ || Clock::now() - started_ < std::chrono::duration<double>(limit_s)) return "";
+    return "the processes on the hosts of the run did not find each other within " + number_text(limit_s) + " s";
+  }
   const int here = live_children(mpirun_.pid());
   if (here < most_here_) return "a process of the run died while it was starting";
   most_here_ = here;
@@ -193,9 +206,20 @@ void Front::start_again(const std::string& reason) {
   mpirun_.wait_for(kEndLimit);
   channel_.reset();
   most_here_ = 0;
+  together_ = false;
   options_.restarted_because = reason;
   mpirun_ = start_mpirun(options_, layout_, folder_.path(), log_);
   started_ = Clock::now();
+}
+
+void Front::give_up_starting(const std::string& reason) {
+  view_.reset();
+  mpirun_.kill_whole_session();
+  mpirun_.wait_for(kEndLimit);
+  const std::string tail = log_tail(log_, log_begin_);
+  throw Error(ErrorKind::communication, reason + ", " + std::to_string(kStarts) + " times" +
+                                            (tail.empty() ? "" : " (" + tail + ")") + ". See " + log_.string() +
+                                            ", the logs beside it, and tenfold doctor");
 }
 
 void Front::coordinator_died() {
@@ -209,8 +233,8 @@ void Front::coordinator_died() {
   mpirun_.wait_for(kEndLimit);
   // Ranks drain when mpirun is told to end; but they cannot before they are there. Then it ends with 1 and says
   // nothing, as it does for no other reason.
-  const bool told_to_end = std::ranges::find(kDrainSignals, signal) != kDrainSignals.end() ||
-                           (never_came && code == 1 && tail.empty());
+  const bool told_to_end =
+      std::ranges::find(kDrainSignals, signal) != kDrainSignals.end() || (never_came && code == 1 && tail.empty());
   if ((drain_signal_ && !reported_) || told_to_end) {
     stopped_at_once_ = true;
     if (!drain_signal_) drain_signal_ = SIGTERM;

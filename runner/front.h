@@ -33,9 +33,10 @@ class Front {
   using Clock = std::chrono::steady_clock;
   void take_signals();
   void take_lines();
-  // Why the ranks will never be complete, if so.
+  // Why the ranks will never be together, if so.
   std::string failed_start();
   void start_again(const std::string& reason);
+  [[noreturn]] void give_up_starting(const std::string& reason);
   void coordinator_died();
 
   RankOptions options_;
@@ -52,6 +53,7 @@ class Front {
   std::optional<int> drain_signal_;
   int starts_ = 1;
   int most_here_ = 0;      // ranks of this start that have been seen
+  bool together_ = false;  // MPI has all ranks of this start
   bool reported_ = false;  // the coordinator has begun
   bool stopped_at_once_ = false;
   Clock::time_point started_, give_up_ = Clock::time_point::max();

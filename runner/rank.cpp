@@ -70,6 +70,7 @@ void check_world(const MpiSession& mpi, int announced) {
 
 RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& front, std::string& name) {
   MessagePort port(MPI_COMM_WORLD, 32);  // collective: before planning, for which workers would wait in it busily
+  front.together();
   const PreparedExperiment prepared = prepare_experiment(options.run.experiment_file, options.run.overrides,
                                                          options.run.share_fits, DataCache::write, options.run.shard);
   name = prepared.experiment.name();

@@ -52,6 +52,16 @@ TEST_P(FaultPoints, OfTheTrainer) {
   strike({"write:3", "rename:3", "renamed:3", "checkpoint:3", "checkpointed:3", "outcome:1"}, 0);
 }
 
+// Whatever starts them again would do so for ever.
+TEST_P(FaultPoints, WorkersThatNeverComeToMpiAreGivenUp) {
+  work_.set("TENFOLD_FAULT", std::string(GetParam()) + "@mpi:1");
+  const Finished finished = complete("a.db");
+  EXPECT_EQ(finished.exit_code, 5) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("a process of the run died while it was starting, 3 times"));
+  expect_none_left(work_);
+  expect_sound(work_, "a.db");
+}
+
 INSTANTIATE_TEST_SUITE_P(Ways, FaultPoints, testing::Values("abort", "kill"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -115,6 +115,17 @@ TEST_F(TwoHosts, TheFrontsHostNeedNotCompute) {
   EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT host FROM attempt"), "far\n");
 }
 
+// MPI would wait for it for ever.
+TEST_F(TwoHosts, AWorkerThatDiesBeforeMpiIsUpIsStartedAgain) {
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  expected();
+  work_.set("TENFOLD_START_S", "12");
+  work_.set("TENFOLD_FAULT", "kill@mpi:1,once=" + work_.file("struck").string());
+  finish("a.db", kBoth);
+  EXPECT_EQ(work_.query("a.db", "SELECT detail FROM event WHERE kind = 'run_restarted'"),
+            "the processes on the hosts of the run did not find each other within 12 s\n");
+}
+
 TEST_F(TwoHosts, AHostThatCannotBeReachedIsNamed) {
   work_.write("agent", "#!/bin/sh\necho ssh: Could not resolve hostname $1 >&2\nexit 255\n");
   const Finished finished = complete("a.db", kBoth);
