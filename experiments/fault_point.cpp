@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
@@ -17,6 +18,8 @@
 
 namespace tenfold {
 namespace {
+
+constexpr auto kSlow = std::chrono::seconds(6);
 
 struct Fault {
   std::string action, point;
@@ -36,7 +39,7 @@ std::atomic<std::int64_t> passed{0};
 [[noreturn]] void malformed(std::string_view text) {
   throw Error(ErrorKind::config, "TENFOLD_FAULT: '" + std::string(text) +
                                      "' is not understood; write for example kill@step:5 or throw@step:5,only=12 "
-                                     "(actions: segv, kill, abort, uncaught, exit0, hang, stop, throw)");
+                                     "(actions: segv, kill, abort, uncaught, exit0, hang, stop, slow, throw)");
 }
 
 std::int64_t number(std::string_view digits, std::string_view whole) {
@@ -59,7 +62,8 @@ void parse_item(std::string_view item, Fault& parsed) {
     parsed.action = item.substr(0, at);
     parsed.point = item.substr(at + 1, colon - at - 1);
     parsed.n = number(item.substr(colon + 1), item);
-    constexpr std::string_view kActions[] = {"segv", "kill", "abort", "uncaught", "exit0", "hang", "stop", "throw"};
+    constexpr std::string_view kActions[] = {"segv", "kill", "abort", "uncaught", "exit0",
+                                             "hang", "stop", "slow",  "throw"};
     if (std::ranges::find(kActions, parsed.action) == std::end(kActions)) malformed(item);
   }
 }
@@ -95,6 +99,7 @@ void act(std::int64_t n) {
   if (fault.action == "exit0") _exit(0);
   if (fault.action == "hang")
     while (true) pause();
+  if (fault.action == "slow") std::this_thread::sleep_for(kSlow);
   if (fault.action == "throw")
     throw Error(ErrorKind::internal, "fault injected by TENFOLD_FAULT at " + fault.point + " " + std::to_string(n));
 }
