@@ -13,6 +13,7 @@
 #include "db/file_system.h"
 #include "db/sqlite.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 #include "experiments/storage_advice.h"
 
 namespace tenfold {
@@ -190,6 +191,7 @@ void StoreHome::confirm_lock() const {
 
 void StoreHome::publish() const {
   if (!is_published()) return;
+  fault_point("publish");
   Aside aside(db_.string() + std::string(kAside) + folder_.filename().string());
   copy_store(live_, aside.file());
   confirm_lock();  // as late as can be: another host may have taken over while this one slept

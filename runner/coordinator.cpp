@@ -12,15 +12,13 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "runner/hosts.h"
-#include "runner/stuck_watch.h"
 
 namespace tenfold {
 namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(100);
-constexpr auto kHeartbeat = std::chrono::seconds(1);
-constexpr auto kReport = std::chrono::milliseconds(500);
-// One turn reads a checkpoint for its SHA-256 at most; more than a drain may take is no turn any more.
+constexpr auto kProblems = std::chrono::seconds(1);
+// A turn waits for nobody; more than a drain may take is no turn any more.
 constexpr double kStuckLimit_s = 600, kStuckLimitTerminated_s = 10;
 constexpr std::size_t kHoldAboveBytes = std::size_t{64} << 20;
 constexpr std::size_t kReleaseBelowBytes = std::size_t{32} << 20;
@@ -42,11 +40,11 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
       port_(port),
       front_(front),
       settings_(std::move(settings)),
-      checkpoints_(settings_.checkpoint_folder),
+      checkpoints_(settings_.checkpoint_folder, [this](const std::string& file) { return hash_of(file); }),
       jobs_(prepared.experiment, prepared.plan, checkpoints_, cache_folder().string(), settings_.empty_trials),
       peers_(static_cast<std::size_t>(port.size())),
       begun_(Clock::now()) {
-  last_tick_ = last_heartbeat_ = last_report_ = begun_;
+  last_tick_ = last_problems_ = last_heartbeat_ = last_report_ = begun_;
   latest_.total = latest_.entropy = latest_.diversity = std::numeric_limits<double>::quiet_NaN();
   for (Peer& peer : peers_) peer.last_heard = begun_;
   load_units(std::move(registered));
@@ -54,9 +52,9 @@ Coordinator::Coordinator(const PreparedExperiment& prepared, RegisteredPlan regi
 
 RunOutcome Coordinator::run() {
   report_progress(Clock::now());  // the front knows from it that the run has begun
-  StuckWatch watch(kStuckLimit_s, kStuckLimitTerminated_s);
+  watch_.emplace(kStuckLimit_s, kStuckLimitTerminated_s);
   while (!finished()) {
-    watch.turn();
+    watch_->turn();
     port_.progress();
     bool active = false;
     while (const auto received = port_.next()) {
@@ -72,7 +70,8 @@ RunOutcome Coordinator::run() {
   }
   if (draining_) end_drain();
   dismiss_workers();
-  writer_.flush();
+  commit_everything();
+  watch_.reset();
   if (!storage_problem_.empty()) throw Error(ErrorKind::storage, storage_problem_);
   last_commit_ = Clock::now();
   fault_point("finish");
@@ -127,9 +126,7 @@ void Coordinator::handle(const Received& received) {
 void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
-  // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
-  // stuck.
-  const bool asked = front_.drain_requested();
+  const bool asked = front_.drain_requested();  // also while draining: see beat()
   if (!draining_ && asked) begin_drain("asked to stop at the next step");
   drain_when_all_is_held_back();
   if (front_.gone()) throw Error(ErrorKind::communication, "the front process is gone");
@@ -144,12 +141,11 @@ void Coordinator::tick(Clock::time_point now) {
   if (!holding_) watch_peers(now);
   if (groups_) watch_groups(now);
 
-  if (now - last_heartbeat_ >= kHeartbeat) {
-    last_heartbeat_ = now;
+  if (now - last_problems_ >= kProblems) {
+    last_problems_ = now;
     for (const std::string& problem : writer_.take_problems()) storage_trouble(problem);
-    for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::heartbeat, {}, 0, ""});
   }
-  if (now - last_report_ >= kReport) report_progress(now);
+  give_signs_of_life(now);
 }
 
 void Coordinator::watch_peers(Clock::time_point now) {
@@ -204,10 +200,13 @@ void Coordinator::lose_worker(int rank, const std::string& reason) {
 
 void Coordinator::begin_drain(const std::string& why) {
   draining_ = true;
-  drain_until_ = Clock::now() +
-                 std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings_.drain_limit_s));
+  drain_until_ = Clock::now() + drain_limit();
   writer_.submit(AddEvent{std::nullopt, "drain", why});
   for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::drain, {}, 0, ""});
+}
+
+Coordinator::Clock::duration Coordinator::drain_limit() const {
+  return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings_.drain_limit_s));
 }
 
 void Coordinator::end_drain() {
@@ -248,6 +247,7 @@ void Coordinator::report_progress(Clock::time_point now) {
 
 void Coordinator::dismiss_workers() {
   report_progress(Clock::now());
+  dismissed_ = true;
   for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::finish, {}, 0, ""});
   const Clock::time_point limit = Clock::now() + std::chrono::seconds(1);
   std::vector<pollfd> none;

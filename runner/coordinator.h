@@ -20,6 +20,7 @@
 #include "runner/rank_pacer.h"
 #include "runner/schedule_cost.h"
 #include "runner/scheduler.h"
+#include "runner/stuck_watch.h"
 
 namespace tenfold {
 
@@ -90,6 +91,13 @@ class Coordinator {
   void report_progress(Clock::time_point now);
   void dismiss_workers();
   RunOutcome outcome() const;
+  Clock::duration drain_limit() const;
+
+  // coordinator_beating.cpp: what takes long
+  void give_signs_of_life(Clock::time_point now);
+  void beat();
+  std::string hash_of(const std::string& file);
+  void commit_everything();
 
   // coordinator_start.cpp: what is to be done, from what the store has
   void load_units(RegisteredPlan registered);
@@ -191,16 +199,17 @@ class Coordinator {
   double smallest_memory_ = 0;         // that an array may take, over all devices
   double remaining_cost_[2] = {0, 0};  // fits, trials
   Progress latest_;                    // of an adaptation
-  bool draining_ = false, drained_ = false, holding_ = false;
+  bool draining_ = false, drained_ = false, holding_ = false, dismissed_ = false;
   std::size_t held_back_ = 0;          // units
   std::string held_back_reason_;       // of the first
   double slowest_step_s_[2] = {0, 0};  // of an array: fits, trials
   std::string last_loss_;              // why the last worker was written off
   std::string storage_problem_;        // why the run stops
   std::optional<Clock::time_point> last_storage_note_;
-  Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_until_{}, last_tick_{}, last_heartbeat_{},
-      last_report_{};
+  Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_until_{}, last_tick_{}, last_problems_{},
+      last_heartbeat_{}, last_report_{};
   Pacer pacer_;
+  std::optional<StuckWatch> watch_;  // of the loop and what follows it
 };
 
 }  // namespace tenfold

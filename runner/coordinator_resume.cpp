@@ -2,7 +2,6 @@
 
 #include "datasets/safetensors.h"
 #include "experiments/error.h"
-#include "experiments/hash.h"
 #include "trainer/protocol_checkpoint.h"
 
 namespace tenfold {
@@ -43,7 +42,7 @@ bool CheckpointCheck::good(const StoredCheckpoint& checkpoint, std::string& reas
     reason = file.string() + " does not exist";
   } else {
     try {
-      result = sha256_file(file.string()).hex() == checkpoint.sha256;
+      result = hash_(file.string()) == checkpoint.sha256;
       if (!result)
         reason = file.string() + " is damaged (its SHA-256 is not the recorded one)";
       else

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -14,7 +15,8 @@ namespace tenfold {
 // is read once, however many members it has.
 class CheckpointCheck {
  public:
-  explicit CheckpointCheck(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  using Hash = std::function<std::string(const std::string& file)>;  // SHA-256; throws Error
+  CheckpointCheck(std::filesystem::path folder, Hash hash) : folder_(std::move(folder)), hash_(std::move(hash)) {}
 
   // Drops what cannot be used from `checkpoints` (newest first) until the newest is good. Returns why each was
   // dropped, for the record.
@@ -29,6 +31,7 @@ class CheckpointCheck {
   bool good(const StoredCheckpoint& checkpoint, std::string& reason);
 
   std::filesystem::path folder_;  // absolute
+  Hash hash_;
   std::unordered_map<std::string, bool> good_;
 };
 

@@ -30,8 +30,7 @@ constexpr int kStarts = 3;
 constexpr auto kAllHereLimit = std::chrono::seconds(30);  // milliseconds, where there is nothing else to do
 constexpr auto kStartLimit = std::chrono::seconds(120);   // until the coordinator says hello: slow file systems
 constexpr double kTogether_s = 300;                       // until MPI has brought the ranks of several hosts together
-constexpr auto kDrainLimit = std::chrono::seconds(30);    // the coordinator takes 10 s at most
-constexpr auto kNothingBegunLimit = std::chrono::seconds(3);
+constexpr std::chrono::milliseconds kNothingBegunLimit{3000};
 const std::vector<int> kDrainSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 constexpr std::chrono::milliseconds kEndLimit{3000}, kLostEndLimit{300};
 constexpr auto kLastWordLimit = std::chrono::seconds(1);  // how mpirun ended, if it did
@@ -43,6 +42,11 @@ struct Survey {
   HostLayout layout;
   bool done = false;
 };
+
+// Without a word of the coordinator, whose drain takes 10 s at most.
+std::chrono::milliseconds drain_limit() {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(1e3 * seconds_from_environment("TENFOLD_DRAIN_S", 30)));
+}
 
 std::vector<Host> asked_hosts(const RunOptions& options) {
   if (!options.hostfile.empty()) return read_hostfile(options.hostfile);
@@ -149,7 +153,7 @@ void Front::take_signals() {
       continue;
     }
     drain_signal_ = *signal;
-    give_up_ = Clock::now() + (reported_ ? kDrainLimit : kNothingBegunLimit);
+    give_up_ = Clock::now() + (reported_ ? drain_limit() : kNothingBegunLimit);
     view_->note("stopping at the next step, with a checkpoint" +
                 std::string(*signal == SIGINT ? "; Ctrl-C again stops at once" : ""));
     if (channel_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
@@ -167,7 +171,8 @@ void Front::take_lines() {
         together_ = true;
         break;
       case FrontLine::Kind::progress:
-        if (!reported_ && drain_signal_) give_up_ = Clock::now() + kDrainLimit;
+        // Whoever reports is alive: it may be copying a large store to where it is published.
+        if (drain_signal_) give_up_ = Clock::now() + drain_limit();
         reported_ = true;
         view_->show(decode_snapshot(said.content));
         break;

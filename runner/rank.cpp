@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <exception>
+#include <future>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -16,6 +17,7 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "experiments/host.h"
+#include "runner/beating.h"
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_report.h"
@@ -68,19 +70,46 @@ void check_world(const MpiSession& mpi, int announced) {
           "or an Open MPI that was built for this cluster's PMIx");
 }
 
+// What rank 0 works on: its data looked at, its store open and locked.
+struct OpenedRun {
+  explicit OpenedRun(const RankOptions& options)
+      : prepared(prepare_experiment(options.run.experiment_file, options.run.overrides, options.run.share_fits,
+                                    DataCache::write, options.run.shard)),
+        lock(RunLock::acquire(options.run.db, prepared.experiment.name())),
+        home(options.run.db, lock),
+        store(Store::open(home)) {
+    store.sweep_orphans();
+    registered = store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
+  }
+  PreparedExperiment prepared;
+  RunLock lock;
+  StoreHome home;
+  Store store;
+  RegisteredPlan registered;
+};
+
+// Large data sets, stores to be copied and leases to be waited for take long; workers that hear nothing meanwhile would
+// take us for dead.
+std::unique_ptr<OpenedRun> open_beating(const RankOptions& options, MessagePort& port) {
+  std::future<std::unique_ptr<OpenedRun>> opened = std::async(std::launch::async, [&options] {
+    fault_point("open");
+    return std::make_unique<OpenedRun>(options);
+  });
+  port.hold_receives(true);  // their first words wait
+  wait_beating(opened, std::chrono::milliseconds(500), [&port] {
+    for (int rank = 1; rank < port.size(); ++rank) port.send(rank, {MessageKind::heartbeat, {}, 0, ""});
+    port.progress();
+  });
+  port.hold_receives(false);
+  return opened.get();
+}
+
 RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& front, std::string& name) {
   MessagePort port(MPI_COMM_WORLD, 32);  // collective: before planning, for which workers would wait in it busily
   front.together();
-  const PreparedExperiment prepared = prepare_experiment(options.run.experiment_file, options.run.overrides,
-                                                         options.run.share_fits, DataCache::write, options.run.shard);
-  name = prepared.experiment.name();
-  const RunLock lock = RunLock::acquire(options.run.db, prepared.experiment.name());
-  StoreHome home(options.run.db, lock);
-  Store store = Store::open(home);
-  store.sweep_orphans();
-  RegisteredPlan registered =
-      store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
-  check_group_sizes(prepared, registered, port.size() - 1, options.gpu);
+  const std::unique_ptr<OpenedRun> opened = open_beating(options, port);
+  name = opened->prepared.experiment.name();
+  check_group_sizes(opened->prepared, opened->registered, port.size() - 1, options.gpu);
   CoordinatorSettings settings;
   settings.checkpoint_folder = std::filesystem::absolute(checkpoint_folder(options.run.db)).lexically_normal();
   settings.gpu = options.gpu;
@@ -89,10 +118,10 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
   settings.ends_at = options.run.ends_at;
   std::filesystem::create_directories(settings.checkpoint_folder);
-  StoreWriter writer(std::move(store), &home);
+  StoreWriter writer(std::move(opened->store), &opened->home);
   if (!options.restarted_because.empty())
     writer.submit(AddEvent{std::nullopt, "run_restarted", options.restarted_because});
-  Coordinator coordinator(prepared, std::move(registered), writer, port, front, settings);
+  Coordinator coordinator(opened->prepared, std::move(opened->registered), writer, port, front, settings);
   try {
     RunOutcome outcome = coordinator.run();
     outcome.lost_workers = coordinator.lost_any_worker();

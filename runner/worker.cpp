@@ -22,7 +22,7 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 // not, our host was cut off from it, or it is gone.
 constexpr auto kGraceAfterTerm = std::chrono::seconds(12);
 constexpr double kSilenceAfterTerm_s = 2;
-constexpr double kFirstWordLimits = 30;  // as many times the limit: the coordinator may plan for long before it speaks
+constexpr double kFirstWordLimits = 2;  // as many times the limit: MPI may be slow to connect the two
 
 }  // namespace
 

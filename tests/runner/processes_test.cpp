@@ -184,7 +184,7 @@ TEST_F(Processes, OnlyCheckpointsThatAreWholeAreUsed) {
   good.step = 10, damaged.step = 20, missing.step = 30;
   std::ofstream(folder_ / "20", std::ios::app) << "!";
   std::filesystem::remove(folder_ / "30");
-  CheckpointCheck check(folder_);
+  CheckpointCheck check(folder_, [](const std::string& file) { return sha256_file(file).hex(); });
   std::vector<StoredCheckpoint> checkpoints{missing, damaged, good};
   const auto problems = check.keep_usable(checkpoints);
   ASSERT_EQ(checkpoints.size(), 1u);

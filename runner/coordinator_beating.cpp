@@ -1,0 +1,58 @@
+#include <algorithm>
+#include <future>
+
+#include "experiments/fault_point.h"
+#include "experiments/hash.h"
+#include "runner/beating.h"
+#include "runner/coordinator.h"
+
+// What takes long and would keep the loop from its turns: done in a thread aside, while workers and front go on hearing
+// from this rank.
+namespace tenfold {
+namespace {
+
+constexpr auto kPause = std::chrono::milliseconds(50);
+constexpr auto kHeartbeat = std::chrono::seconds(1);
+constexpr auto kReport = std::chrono::milliseconds(500);
+
+}  // namespace
+
+void Coordinator::give_signs_of_life(Clock::time_point now) {
+  if (now - last_heartbeat_ >= kHeartbeat && !dismissed_) {
+    last_heartbeat_ = now;
+    for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::heartbeat, {}, 0, ""});
+  }
+  if (now - last_report_ >= kReport) report_progress(now);
+}
+
+void Coordinator::beat() {
+  if (watch_) watch_->turn();
+  // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
+  // stuck.
+  if (front_.drain_requested() && !draining_) begin_drain("asked to stop at the next step");
+  give_signs_of_life(Clock::now());
+  port_.progress();
+}
+
+std::string Coordinator::hash_of(const std::string& file) {
+  port_.hold_receives(true);  // what is said meanwhile waits with those who say it
+  std::future<std::string> hash = std::async(std::launch::async, [&file] {
+    fault_point("hash");
+    return sha256_file(file).hex();
+  });
+  wait_beating(hash, kPause, [this] { beat(); });
+  port_.hold_receives(holding_);
+  const Clock::time_point now = Clock::now();
+  for (Peer& peer : peers_) peer.last_heard = now;  // their silence was our doing
+  if (draining_) drain_until_ = std::max(drain_until_, now + drain_limit());
+  return hash.get();
+}
+
+// A store that is published may be large, and the network slow.
+void Coordinator::commit_everything() {
+  std::future<void> committed = std::async(std::launch::async, [this] { writer_.flush(); });
+  wait_beating(committed, kPause, [this] { beat(); });
+  committed.get();
+}
+
+}  // namespace tenfold
