@@ -181,15 +181,21 @@ Lease::~Lease() {
 
 void Lease::confirm() {
   // Somebody who takes a lease away by mistake puts it back at once: missing for a moment is not lost.
+  Impl::Touch last = Impl::Touch::failed;
+  int code = 0;
   for (int look = 0; look < 3; ++look) {
     if (look > 0) std::this_thread::sleep_for(kLook);
-    if (impl_->touch() == Impl::Touch::done) return;
+    errno = 0;
+    last = impl_->touch();
+    code = errno;
+    if (last == Impl::Touch::done) return;
   }
+  if (last == Impl::Touch::failed) throw storage_error(impl_->file, "the lease of the store cannot be renewed", code);
   std::string by;
   if (const auto now = tenfold::look(impl_->file)) by = " by " + describe_holder(now->text);
-  throw Error(ErrorKind::storage, impl_->db.string() + " was taken over" + by +
-                                      ", because this run could not renew its lease in time (" + impl_->file.string() +
-                                      "); what it had published is kept, and nothing after");
+  throw LeaseLost(impl_->db.string() + " was taken over" + by +
+                  ", because this run could not renew its lease in time (" + impl_->file.string() +
+                  "); what it had published is kept, and nothing after");
 }
 
 std::unique_ptr<Lease> Lease::take(const fs::path& db, const std::string& holder, bool same_kernel_is_dead,

@@ -6,7 +6,15 @@
 #include <optional>
 #include <string>
 
+#include "experiments/error.h"
+
 namespace tenfold {
+
+// Another run has taken the store over.
+class LeaseLost : public Error {
+ public:
+  explicit LeaseLost(const std::string& what) : Error(ErrorKind::storage, what) {}
+};
 
 // Who has a store, for other hosts to see, where the kernel's locks end at this one: a file <db>.lease that its holder
 // touches every few seconds. It is a file and no row of the store, for until somebody holds the lease nobody may write
@@ -27,7 +35,8 @@ class Lease {
   Lease& operator=(const Lease&) = delete;
   ~Lease();  // given back
 
-  // Throws Error(storage) when another run has the lease now; renews it otherwise.
+  // Renews it. Throws LeaseLost when another run has it now, and Error(storage) where that cannot be seen at the
+  // moment.
   void confirm();
 
  private:

@@ -19,7 +19,7 @@ class RunLock {
   // a line where a lease has to be waited for.
   static RunLock acquire(const std::filesystem::path& db, const std::string& experiment = "",
                          const Lease::Tell& tell = nullptr);
-  // Throws Error(storage) when another host has taken the store over meanwhile.
+  // As Lease::confirm(): throws LeaseLost when another host has taken the store over meanwhile.
   void confirm() const;
   RunLock(RunLock&& other) noexcept = default;
   RunLock& operator=(RunLock&& other) noexcept;

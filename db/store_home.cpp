@@ -183,7 +183,7 @@ StoreHome::~StoreHome() {
 void StoreHome::confirm_lock() const {
   try {
     lock_.confirm();
-  } catch (const Error&) {
+  } catch (const LeaseLost&) {
     lost_ = true;
     throw;
   }

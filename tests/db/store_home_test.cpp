@@ -192,6 +192,24 @@ TEST_F(StoreHomeTest, LosingTheStoreToAnotherHostEndsTheWriting) {
   EXPECT_EQ(integer_of(db, "SELECT count(*) FROM event"), 0);
 }
 
+// A server that has its moments: what cannot be seen now is not lost.
+TEST_F(StoreHomeTest, ALeaseThatCannotBeReadForAWhileIsNotLost) {
+  const SmallExperiment small;
+  const RunLock lock = RunLock::acquire(db);
+  StoreHome home(db, lock);
+  Store store = Store::open(home);
+  store.register_plan(small.experiment, small.plan);
+  const std::filesystem::path lease = db.string() + ".lease", aside = folder / "lease";
+  std::filesystem::rename(lease, aside);
+  std::filesystem::create_directory(lease);
+  EXPECT_THAT(error_of([&] { home.publish(); }), AllOf(HasSubstr("a.db.lease"), HasSubstr("cannot be renewed")));
+  EXPECT_FALSE(home.is_lost());
+  std::filesystem::remove(lease);
+  std::filesystem::rename(aside, lease);
+  home.publish();
+  EXPECT_TRUE(std::filesystem::exists(db));
+}
+
 TEST(FileSystemTest, IsNamedAndMayBeOverruled) {
   EXPECT_FALSE(file_system_of("/dev/shm/not/there/yet.db").network);
   EXPECT_EQ(file_system_of("/dev/shm/x.db").name, "tmpfs");
