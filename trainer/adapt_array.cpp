@@ -131,7 +131,8 @@ AdaptArray::AdaptArray(const ArrayContext& context, std::vector<ArrayMember> bas
     for (const TttSpec& spec : specs) rules.push_back(update_rule(spec));
     for (const std::size_t i : adapted_) parameters.push_back(state_.parameters[i]);
     optimizer_ = std::make_unique<StackedOptimizer>(compute_, ttt().optimizer.kind.value() != "sgd", rules, parameters);
-    if (context_.group != nullptr && !parameters.empty()) buckets_.emplace(*context_.group, parameters, 0);
+    if (context_.group != nullptr && !parameters.empty())
+      buckets_.emplace(*context_.group, parameters, 0, context_.bucket_bytes);
   }
   const auto options = at::TensorOptions(at::kFloat).device(compute_.device());
   metrics_ = at::zeros({updates_, lane_count(), kPassColumns}, options);
@@ -352,6 +353,7 @@ void AdaptArray::stop() {
 
 void AdaptArray::advance() {
   const auto everyone = [](const AdaptMember&) { return true; };
+  context_.await_all();
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
   if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone, drain_watch(context_));
   resume();

@@ -30,21 +30,29 @@ struct ArrayContext {
   Compute& compute;
   Reporter& reporter;
   const ArrayJob& job;
-  Collective* group = nullptr;  // null: one trainer computes the array
+  Collective* group = nullptr;    // null: one trainer computes the array
+  std::int64_t bucket_bytes = 0;  // of a group's gradients (gradient_buckets.h)
 
   bool leads() const { return group == nullptr || group->leads(); }
   BatchShare share() const { return group != nullptr ? group->share() : BatchShare{}; }
+  void await_all() const {
+    if (group != nullptr) group->await_all();
+  }
   std::int64_t leaders(std::int64_t value) const { return group != nullptr ? group->leaders(value) : value; }
 };
 
 // Steps computed between two looks at the host: rows are read back, drains and checkpoints seen.
 inline constexpr std::int64_t kStepBlock = 64;
 
-// Steps of a group on a device, which other ranks must join: they are watched while this lives.
+// Steps of a group on a device, which other ranks must join: they are watched while this lives. They begin when all
+// ranks are there: one that still reads its data or writes a checkpoint is slow, and must not look like a device that
+// waits for ever.
 class WatchedWork {
  public:
   explicit WatchedWork(Collective* group) : group_(group) {
-    if (group_ != nullptr) group_->watch(true);
+    if (group_ == nullptr) return;
+    group_->await_all();
+    group_->watch(true);
   }
   ~WatchedWork() {
     if (group_ != nullptr) group_->watch(false);

@@ -48,7 +48,9 @@ class Collective {
   void sum(std::span<float> values) { link_->sum(values); }
   void sum(std::span<double> values) { link_->sum(values); }
   std::string broadcast(const std::string& message) { return link_->broadcast(message); }
-  virtual void leave() { link_->barrier(); }  // at the end: nobody closes before all are done
+  // Until all ranks have come here, however long one takes to get ready.
+  void await_all() { link_->barrier(); }
+  virtual void leave() { await_all(); }  // at the end: nobody closes before all are done
 
  protected:
   GroupLink& link() { return *link_; }

@@ -8,8 +8,10 @@
 
 #include "experiments/error.h"
 #include "experiments/experiment.h"
+#include "experiments/fault_point.h"
 #include "trainer/adapt_array.h"
 #include "trainer/fit_array.h"
+#include "trainer/group_settings.h"
 #include "trainer/muted_reporter.h"
 
 namespace tenfold {
@@ -42,10 +44,11 @@ std::vector<ArrayMember> prepare_members(const ArrayJob& job, FoldStore& folds) 
 }
 
 // The others of the job's group; null where there are none.
-std::unique_ptr<Collective> meet(const ArrayJob& job, const Compute& compute, Meeting* meeting) {
+std::unique_ptr<Collective> meet(const ArrayJob& job, const Compute& compute, const GroupTimes& times,
+                                 Meeting* meeting) {
   if (job.group.size <= 1) return nullptr;
   if (meeting == nullptr) throw Error(ErrorKind::internal, "a group has nowhere to meet");
-  return compute.make_collective(std::make_unique<GroupLink>(job.group, *meeting));
+  return compute.make_collective(std::make_unique<GroupLink>(job.group, *meeting, times));
 }
 
 }  // namespace
@@ -63,10 +66,13 @@ std::int64_t Engine::memory_bytes() const { return impl_->compute->memory_bytes(
 
 void Engine::run(const ArrayJob& job, Reporter& reporter, Meeting* meeting) {
   try {
-    const std::unique_ptr<Collective> group = meet(job, *impl_->compute, meeting);
+    const GroupSettings settings = GroupSettings::from_environment();
+    const std::unique_ptr<Collective> group = meet(job, *impl_->compute, settings.times, meeting);
     MutedReporter muted(reporter);
     const bool leads = group == nullptr || group->leads();
-    const ArrayContext context{*impl_->compute, leads ? reporter : static_cast<Reporter&>(muted), job, group.get()};
+    const ArrayContext context{*impl_->compute, leads ? reporter : static_cast<Reporter&>(muted), job, group.get(),
+                               settings.bucket_bytes};
+    fault_point("load");
     std::vector<ArrayMember> members = prepare_members(job, impl_->folds);
     impl_->compute->set_precision(members.front().spec.precision);
     if (job.stage == Stage::fit)

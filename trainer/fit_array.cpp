@@ -136,7 +136,7 @@ FitArray::FitArray(const ArrayContext& context, std::vector<ArrayMember> members
                     return kept_.diverged(fit, k, what, at, kept, state_);
                   });
   if (context_.group != nullptr && !trained_.empty())
-    buckets_.emplace(*context_.group, chosen(state_.parameters, trained_), this->members());
+    buckets_.emplace(*context_.group, chosen(state_.parameters, trained_), this->members(), context_.bucket_bytes);
 }
 
 void FitArray::resume() {
@@ -345,6 +345,7 @@ void FitArray::stop() {
 
 void FitArray::run() {
   resume();
+  context_.await_all();
   const std::int64_t resumed = step_;
   try {
     advance();

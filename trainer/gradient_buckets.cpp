@@ -10,10 +10,11 @@
 
 namespace tenfold {
 
-GradientBuckets::GradientBuckets(Collective& group, std::vector<at::Tensor> parameters, std::int64_t extra)
+GradientBuckets::GradientBuckets(Collective& group, std::vector<at::Tensor> parameters, std::int64_t extra,
+                                 std::int64_t bucket_bytes)
     : group_(group), parameters_(std::move(parameters)) {
   const auto options = parameters_.front().options().requires_grad(false);
-  const auto most = group.bucket_bytes() / static_cast<std::int64_t>(sizeof(float));
+  const auto most = (bucket_bytes > 0 ? bucket_bytes : group.bucket_bytes()) / static_cast<std::int64_t>(sizeof(float));
   bucket_of_.resize(parameters_.size());
   slots_.resize(parameters_.size());
   std::vector<std::int64_t> sizes, starts(parameters_.size());

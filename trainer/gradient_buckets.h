@@ -14,8 +14,10 @@ namespace tenfold {
 // what a CUDA graph captures stays where it is.
 class GradientBuckets {
  public:
-  // `extra` more numbers are summed with the gradients.
-  GradientBuckets(Collective& group, std::vector<at::Tensor> parameters, std::int64_t extra);
+  // `extra` more numbers are summed with the gradients. A bucket has at most `bucket_bytes`, or one parameter that is
+  // larger, beside the extra numbers; 0: as many as the collective finds worth a sum of their own.
+  GradientBuckets(Collective& group, std::vector<at::Tensor> parameters, std::int64_t extra,
+                  std::int64_t bucket_bytes = 0);
   ~GradientBuckets();
   GradientBuckets(const GradientBuckets&) = delete;
   GradientBuckets& operator=(const GradientBuckets&) = delete;

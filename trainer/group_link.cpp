@@ -1,5 +1,7 @@
 #include "trainer/group_link.h"
 
+#include <poll.h>
+
 #include <algorithm>
 
 #include "experiments/error.h"
@@ -101,9 +103,32 @@ std::string GroupLink::broadcast(const std::string& message) {
   return message;
 }
 
+// Takes those off the list that have said something, or are gone: what reads from them finds that out.
+void GroupLink::await_word(std::vector<GroupSocket*>& silent, std::chrono::steady_clock::time_point until) const {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+  if (left.count() <= 0)
+    throw Error(ErrorKind::communication, "rank " + std::to_string(silent.front()->peer()) +
+                                              " of the trial's group has not come to where the others wait for it");
+  std::vector<pollfd> watched;
+  for (const GroupSocket* socket : silent) watched.push_back({socket->descriptor(), POLLIN, 0});
+  poll(watched.data(), watched.size(), static_cast<int>(std::min<std::int64_t>(left.count(), 1000)));
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < watched.size(); ++i)
+    if (watched[i].revents == 0) silent[kept++] = silent[i];
+  silent.resize(kept);
+}
+
 void GroupLink::barrier() {
+  const auto until = std::chrono::steady_clock::now() + times_.barrier;
   if (!leads()) send_header(others_.front(), kBarrier, 0);
-  for (GroupSocket& other : others_) expect_header(other, kBarrier, 0);
+  std::vector<GroupSocket*> silent;
+  for (GroupSocket& other : others_) silent.push_back(&other);
+  while (!silent.empty()) {
+    const std::vector<GroupSocket*> waited_for = silent;
+    await_word(silent, until);
+    for (GroupSocket* socket : waited_for)
+      if (std::ranges::find(silent, socket) == silent.end()) expect_header(*socket, kBarrier, 0);
+  }
   if (!leads()) return;
   for (GroupSocket& other : others_) send_header(other, kBarrier, 0);
 }

@@ -31,7 +31,8 @@ class GroupLink {
   void broadcast(std::span<std::byte> values);
   // The leader's message everywhere; those of the others are not looked at.
   std::string broadcast(const std::string& message);
-  // Nobody leaves before all have come.
+  // Nobody leaves before all have come, however long one takes (GroupTimes::barrier). A rank that is gone is an error
+  // at once, whichever is waited for.
   void barrier();
   // A rank whose socket is closed. May be asked by another thread while no call is under way.
   std::optional<int> gone() const;
@@ -41,6 +42,7 @@ class GroupLink {
   void add_up(std::span<Value> values);
   void send_header(GroupSocket& to, std::uint32_t kind, std::size_t bytes);
   void expect_header(GroupSocket& from, std::uint32_t kind, std::size_t bytes);
+  void await_word(std::vector<GroupSocket*>& silent, std::chrono::steady_clock::time_point until) const;
   std::size_t receive_header(GroupSocket& from, std::uint32_t kind, std::size_t most);
 
   int rank_, size_;

@@ -15,6 +15,9 @@ namespace tenfold {
 struct GroupTimes {
   std::chrono::milliseconds join{60'000};      // until every rank is there
   std::chrono::milliseconds silence{300'000};  // of a rank that another waits for; a closed socket is seen at once
+  // Of a rank that gets ready: it may read data from a slow disk for as long as whoever started it lets it stand still
+  // (resources.stall_limit_s, which may be never).
+  std::chrono::milliseconds barrier{std::chrono::hours(24 * 365)};
 };
 
 // A connected, non-blocking stream socket to one other rank.

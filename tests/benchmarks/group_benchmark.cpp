@@ -1,13 +1,17 @@
 // How a trial gains from a second GPU: the same fit, as trainers compute it, by one rank and by more. Prints JSON
-// lines: seconds a step (median of the later steps), how many times faster, and NCCL's bus bandwidth.
+// lines: seconds a step (median of the later steps), how many times faster, and, of several ranks, seconds a step with
+// all gradients in one bucket: their sum then begins when the backward pass is over, so what the usual buckets gain is
+// what they hide behind it.
 //
 //   group_benchmark --ranks 1,2 --models mlp,transformer_lm --device cuda
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -35,6 +39,9 @@ constexpr Case kCases[] = {
     {"small", "{kind: synthetic, samples: 2048, features: 64, classes: 4, seed: 1}",
      "{kind: mlp, hidden: [256, 256], norm: layer}", "steps: 40, batch_size: 512"},
 };
+
+constexpr char kBucketBytes[] = "TENFOLD_BUCKET_BYTES";
+constexpr char kOneBucket[] = "1e12";
 
 class Folder {
  public:
@@ -90,26 +97,44 @@ double step_seconds(const std::vector<TrainStepRow>& rows) {
   return seconds[seconds.size() / 2];
 }
 
-void measure(const Case& c, const std::vector<int>& ranks, const std::string& device, const std::string& precision) {
+testing::GroupResult fit(const Case& c, const ArrayJob& job, int size, const std::string& device) {
+  std::vector<std::string> devices;
+  for (int i = 0; i < size; ++i) devices.push_back(device == "cpu" ? "cpu" : "cuda:" + std::to_string(i));
+  testing::GroupResult result = testing::run_group_processes(job, devices);
+  for (const std::string& error : result.errors)
+    if (!error.empty()) throw Error(ErrorKind::communication, std::string(c.name) + ": " + error);
+  if (result.train_steps.empty()) throw Error(ErrorKind::internal, "no steps were reported");
+  return result;
+}
+
+// NaN, which JSON writes as null, of one rank, which has no buckets.
+double one_bucket_step_seconds(const Case& c, const ArrayJob& job, int size, const std::string& device) {
+  if (size == 1) return std::numeric_limits<double>::quiet_NaN();
+  setenv(kBucketBytes, kOneBucket, 1);
+  const double seconds = step_seconds(fit(c, job, size, device).train_steps);
+  unsetenv(kBucketBytes);
+  return seconds;
+}
+
+void measure(const Case& c, const std::vector<int>& ranks, const std::string& device, const std::string& precision,
+             const std::string& bucket_bytes) {
   const Folder folder;
   const ArrayJob job = job_of(c, folder, precision);
   std::map<int, double> step_s, whole_s;
   double first_grad_norm = 0;
   for (const int size : ranks) {
-    std::vector<std::string> devices;
-    for (int i = 0; i < size; ++i) devices.push_back(device == "cpu" ? "cpu" : "cuda:" + std::to_string(i));
+    if (!bucket_bytes.empty()) setenv(kBucketBytes, bucket_bytes.c_str(), 1);
     const auto begin = std::chrono::steady_clock::now();
-    const testing::GroupResult result = testing::run_group_processes(job, devices);
+    const testing::GroupResult result = fit(c, job, size, device);
     whole_s[size] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    for (const std::string& error : result.errors)
-      if (!error.empty()) throw Error(ErrorKind::communication, std::string(c.name) + ": " + error);
-    if (result.train_steps.empty()) throw Error(ErrorKind::internal, "no steps were reported");
     step_s[size] = step_seconds(result.train_steps);
     if (size == ranks.front()) first_grad_norm = result.train_steps[0].grad_norm;
+    const double one_bucket_step_s = one_bucket_step_seconds(c, job, size, device);
     const nlohmann::json line = {{"model", c.name},
                                  {"precision", precision},
                                  {"ranks", size},
                                  {"step_s", step_s[size]},
+                                 {"one_bucket_step_s", one_bucket_step_s},
                                  {"times_faster", step_s[ranks.front()] / step_s[size]},
                                  {"whole_s", whole_s[size]},
                                  {"first_loss", result.train_steps[0].loss},
@@ -125,17 +150,19 @@ int run(int argc, char** argv) {
   CLI::App app("A fit by one rank and by several, as JSON lines");
   std::string device = "cuda", precision = "float32";
   std::vector<std::string> models = {"mlp", "transformer_lm"};
+  std::string bucket_bytes;
   std::vector<int> ranks = {1, 2};
   app.add_option("--device", device, "cpu or cuda");
   app.add_option("--precision", precision, "float32 or tf32");
   app.add_option("--models", models, "mlp transformer_lm small")->delimiter(',');
   app.add_option("--ranks", ranks, "sizes of groups")->delimiter(',')->check(CLI::Range(1, 64));
+  app.add_option("--bucket-bytes", bucket_bytes, "of the usual buckets; else 16 MiB on GPUs and one bucket on CPUs");
   CLI11_PARSE(app, argc, argv);
   for (const std::string& name : models) {
     const auto found =
         std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& c) { return name == c.name; });
     if (found == std::end(kCases)) throw Error(ErrorKind::config, "--models: no case is called '" + name + "'");
-    measure(*found, ranks, device, precision);
+    measure(*found, ranks, device, precision, bucket_bytes);
   }
   return 0;
 }

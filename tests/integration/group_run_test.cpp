@@ -105,6 +105,22 @@ TEST_F(RealGroupRun, ATrainerKilledInTheMiddleChangesNoBit) {
   }
 }
 
+// One reads its data from a slow disk, for longer than a rank may be silent in the middle of a step.
+TEST_F(RealGroupRun, ASlowReaderKeepsNobodyFromComputing) {
+  expected();
+  work_.set("TENFOLD_GROUP_SILENCE_S", "4");
+  for (const char* stage : {"fit", "adapt"}) {
+    const std::string db = std::string(stage) + ".db";
+    work_.set("TENFOLD_FAULT",
+              "slow@load:1,stage=" + std::string(stage) + ",once=" + work_.file(db + ".slow").string());
+    const Finished finished = work_.tenfold(long_run(db));
+    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    EXPECT_TRUE(std::filesystem::exists(work_.file(db + ".slow")));
+    EXPECT_EQ(work_.query(db, "SELECT count(*) FROM attempt WHERE outcome = 'failed'"), "0\n");
+    expect_as_undisturbed(work_, db, expected());
+  }
+}
+
 TEST_F(RealGroupRun, DrainedInTheMiddleItGoesOnFromThere) {
   expected();
   const pid_t pid = work_.start(long_run("a.db"));

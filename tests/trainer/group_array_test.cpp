@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <future>
@@ -64,6 +65,18 @@ std::string text_file(const Workspace& space) {
   for (int i = 0; i < 60; ++i) out << "to be or not to be, that is question " << i % 7 << ".\n";
   return file.string();
 }
+
+// Set while this lives.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
 
 struct Kind {
   const char* name;
@@ -170,6 +183,34 @@ TEST_P(GroupArrays, LearnAndAdaptAsOneTrainerDoes) {
           EXPECT_EQ(std::isnan(value), std::isnan(expected_value));
           if (!std::isnan(expected_value)) expect_close(value, expected_value, 1e-3, name);
         }
+    }
+  }
+}
+
+// A gradient is the same sum over ranks whichever bucket it is in.
+TEST_P(GroupArrays, HaveTheSameBitsInSmallBuckets) {
+  const Workspace space;
+  const ExperimentSpec spec = spec_of(space, GetParam());
+  std::vector<Case> cases = {{spec, 0, 0, {}, {}}, {spec, 0, 1, {}, {}}};
+  for (const int size : {2, 4}) {
+    for (Case& one : cases) one.fit.reset();
+    const ArrayJob job = space.job(Stage::fit, cases, "fit" + std::to_string(size));
+    const Recorder usual = led(job, size);
+    for (std::size_t k = 0; k < cases.size(); ++k) cases[k].fit = newest(usual, static_cast<std::int64_t>(k));
+    const ArrayJob trials = space.job(Stage::adapt, cases, "trial" + std::to_string(size));
+    const Recorder adapted = led(trials, size);
+    for (const char* bytes : {"1", "256"}) {
+      const Variable small("TENFOLD_BUCKET_BYTES", bytes);
+      ArrayJob again = job;
+      again.array += "buckets";
+      const Recorder fits = led(again, size), others = led(trials, size);
+      for (std::size_t k = 0; k < cases.size(); ++k) {
+        expect_equal(fits.members.at(k), usual.members.at(k));
+        expect_equal(others.members.at(k), adapted.members.at(k));
+      }
+      const StackedTensors parameters = parameters_of(usual);
+      for (const auto& [name, tensor] : parameters_of(fits))
+        EXPECT_TRUE(at::equal(tensor, parameters.at(name))) << name;
     }
   }
 }

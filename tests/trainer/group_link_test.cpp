@@ -7,12 +7,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <functional>
 #include <future>
 #include <thread>
 
 #include "experiments/error.h"
 #include "tests/trainer/local_meeting.h"
+#include "trainer/group_settings.h"
 
 namespace tenfold::testing {
 namespace {
@@ -23,13 +25,13 @@ using ::testing::HasSubstr;
 JobGroup rank_of(int rank, int size) { return {rank, size, "localhost", true}; }
 
 // `body` on every rank, each in a thread; what it threw, by rank ("" where it did not).
-std::vector<std::string> on_ranks(int size, const std::function<void(GroupLink&)>& body) {
+std::vector<std::string> on_ranks(int size, const std::function<void(GroupLink&)>& body, const GroupTimes& times = {}) {
   LocalMeeting meeting;
   std::vector<std::future<std::string>> ranks;
   for (int rank = 0; rank < size; ++rank)
     ranks.push_back(std::async(std::launch::async, [&, rank]() -> std::string {
       try {
-        GroupLink link(rank_of(rank, size), meeting);
+        GroupLink link(rank_of(rank, size), meeting, times);
         body(link);
         return "";
       } catch (const Error& error) {
@@ -110,6 +112,81 @@ TEST(GroupLink, SeesAClosedSocketBesideItsWork) {
     while (!link.gone() && std::chrono::steady_clock::now() < until) usleep(1000);
     EXPECT_EQ(link.gone(), 1);
   }));
+}
+
+TEST(GroupLink, WaitsAtABarrierLongerThanARankMayBeSilent) {
+  GroupTimes times;
+  times.silence = milliseconds(200);
+  for (const int late : {0, 1, 2})
+    expect_none(on_ranks(
+        3,
+        [&](GroupLink& link) {
+          if (link.rank() == late) std::this_thread::sleep_for(3 * times.silence);
+          link.barrier();
+        },
+        times));
+}
+
+TEST(GroupLink, NamesAtABarrierAnyRankThatIsGone) {
+  std::promise<void> given_up;
+  const std::shared_future<void> was_given_up(given_up.get_future());
+  const auto errors = on_ranks(3, [&](GroupLink& link) {
+    if (link.rank() == 2) return;  // closes its socket
+    if (link.rank() == 1) {
+      // It still gets ready while the leader, who waits for it, too, hears of the other.
+      EXPECT_EQ(was_given_up.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+      return;
+    }
+    try {
+      link.barrier();
+    } catch (const Error& error) {
+      given_up.set_value();
+      throw;
+    }
+  });
+  EXPECT_THAT(errors[0], HasSubstr("rank 2 of the trial's group"));
+}
+
+TEST(GroupLink, EndsABarrierThatARankNeverComesTo) {
+  GroupTimes times;
+  times.barrier = milliseconds(100);
+  std::promise<void> given_up;
+  const std::shared_future<void> was_given_up(given_up.get_future());
+  const auto errors = on_ranks(
+      2,
+      [&](GroupLink& link) {
+        if (!link.leads()) return was_given_up.wait();
+        try {
+          link.barrier();
+        } catch (const Error& error) {
+          given_up.set_value();
+          throw;
+        }
+        given_up.set_value();
+      },
+      times);
+  EXPECT_THAT(errors[0], HasSubstr("rank 1 of the trial's group has not come"));
+}
+
+TEST(GroupSettings, ComeFromTheEnvironment) {
+  const auto set = [](const char* silence, const char* bucket) {
+    setenv("TENFOLD_GROUP_SILENCE_S", silence, 1);
+    setenv("TENFOLD_BUCKET_BYTES", bucket, 1);
+  };
+  set("", "");
+  EXPECT_EQ(GroupSettings::from_environment().times.silence, GroupTimes{}.silence);
+  EXPECT_EQ(GroupSettings::from_environment().bucket_bytes, 0);
+  set("2.5", "1024");
+  EXPECT_EQ(GroupSettings::from_environment().times.silence, milliseconds(2500));
+  EXPECT_EQ(GroupSettings::from_environment().bucket_bytes, 1024);
+  for (const char* wrong : {"soon", "0", "-1", "nan", "5s"}) {
+    set(wrong, "");
+    EXPECT_THROW(GroupSettings::from_environment(), Error) << wrong;
+    set("", wrong);
+    EXPECT_THROW(GroupSettings::from_environment(), Error) << wrong;
+  }
+  unsetenv("TENFOLD_GROUP_SILENCE_S");
+  unsetenv("TENFOLD_BUCKET_BYTES");
 }
 
 TEST(GroupLink, FindsOutRanksThatComputeOtherThings) {

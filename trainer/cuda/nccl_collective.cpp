@@ -25,6 +25,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kStall{60};
+// Until the first step is done: ranks have libraries and kernels made ready, from disks of different speed.
+constexpr std::chrono::seconds kFirstStall{300};
 constexpr std::chrono::milliseconds kLook{200};
 constexpr std::int64_t kBucketBytes = std::int64_t{16} << 20;
 
@@ -89,7 +91,9 @@ class Watchdog {
       if (communicator_ != nullptr && ncclCommGetAsyncError(communicator_, &error) == ncclSuccess &&
           error != ncclSuccess && error != ncclInProgress)
         leave(std::string("NCCL: ") + ncclGetErrorString(error));
-      const auto limit = std::max<steady_clock::duration>(kStall, 10 * longest_);
+      const auto limit = longest_ == steady_clock::duration::zero()
+                             ? steady_clock::duration(kFirstStall)
+                             : std::max<steady_clock::duration>(kStall, 10 * longest_);
       if (steady_clock::now() - last_ > limit)
         leave("no step for " + std::to_string(std::chrono::duration_cast<std::chrono::seconds>(limit).count()) + " s");
     }
@@ -121,6 +125,7 @@ class NcclCollective final : public Collective {
     ncclUniqueId id{};
     if (leads()) check(ncclGetUniqueId(&id), "making an id");
     link().broadcast(std::as_writable_bytes(std::span(&id, 1)));
+    await_all();
     // Blocking, so that later calls can be captured; a rank that never comes is the watchdog's.
     watchdog_.watch(true);
     check(ncclCommInitRank(&communicator_, size(), id, rank()), "joining the group");

@@ -1,0 +1,35 @@
+#include "trainer/group_settings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include "experiments/error.h"
+
+namespace tenfold {
+namespace {
+
+// 0 where the variable is not set.
+double positive(const char* name, double most) {
+  const char* text = std::getenv(name);
+  if (text == nullptr || *text == '\0') return 0;
+  char* end = nullptr;
+  const double value = std::strtod(text, &end);
+  if (*end != '\0' || !(value > 0) || value > most)
+    throw Error(ErrorKind::config, std::string(name) + ": '" + text + "' is not a number above 0");
+  return value;
+}
+
+}  // namespace
+
+GroupSettings GroupSettings::from_environment() {
+  GroupSettings settings;
+  if (const double seconds = positive("TENFOLD_GROUP_SILENCE_S", 1e6); seconds > 0)
+    settings.times.silence = std::chrono::milliseconds(std::max<std::int64_t>(1, std::llround(seconds * 1000)));
+  if (const double bytes = positive("TENFOLD_BUCKET_BYTES", 1e15); bytes > 0)
+    settings.bucket_bytes = std::max<std::int64_t>(1, std::llround(bytes));
+  return settings;
+}
+
+}  // namespace tenfold
