@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "db/merge_checkpoints.h"
 #include "db/merge_source.h"
 #include "db/merge_tables.h"
 #include "db/run_lock.h"
@@ -62,8 +64,8 @@ std::string match_units(const std::string& unit, const std::string& pairs) {
 
 class Merger {
  public:
-  Merger(Connection& db, std::filesystem::path out, std::filesystem::path shard)
-      : db_(db), out_(std::move(out)), shard_(std::move(shard)) {}
+  Merger(Store& store, Connection& db, std::filesystem::path shard)
+      : store_(store), db_(db), out_(store.file()), shard_(std::move(shard)) {}
 
   void run(MergeSummary& summary) {
     find_experiments();
@@ -78,8 +80,9 @@ class Merger {
     summary.trials_known += count("both_trial");
     summary.fits_taken += count("take_fit");
     summary.trials_taken += count("take_trial");
+    copy_files(summary);
     take();
-    copy_checkpoint_files();
+    for (const std::string& text : reopen_fits_without_parameters(db_)) tell(summary, "fit_reopened", text);
   }
 
  private:
@@ -229,7 +232,9 @@ class Merger {
       const std::vector<std::string> checkpoint = columns_of(db_, "checkpoint");
       db_.execute("INSERT INTO main.checkpoint(" + unit + ", attempt, " + column_list(checkpoint, moved) +
                   ") SELECT k.new, c.attempt + " + shift + ", " + column_list(checkpoint, moved, "c.") + " FROM take_" +
-                  unit + " k JOIN shard.checkpoint c ON c." + unit + " = k.old ORDER BY c.id");
+                  unit + " k JOIN shard.checkpoint c ON c." + unit +
+                  " = k.old WHERE (c.path, c.sha256) NOT IN (SELECT path, sha256 FROM temp.lost_checkpoint) ORDER BY "
+                  "c.id");
     }
     db_.execute(
         "INSERT INTO main.event(at, trial, kind, detail) SELECT e.at, p.new, e.kind, e.detail FROM shard.event e LEFT "
@@ -238,23 +243,18 @@ class Merger {
         "= e.kind AND m.detail = e.detail AND m.trial IS p.new) ORDER BY e.id");
   }
 
-  // Before the commit: a row never names a file that is not there.
-  void copy_checkpoint_files() {
-    Statement select(db_,
-                     "SELECT DISTINCT c.path FROM shard.checkpoint c WHERE c.fit IN (SELECT old FROM take_fit) OR "
-                     "c.trial IN (SELECT old FROM take_trial)");
-    const std::filesystem::path folder = checkpoint_folder(out_);
-    while (select.next()) {
-      const std::string name = std::filesystem::path(select.text(0)).filename().string();
-      std::error_code error;
-      std::filesystem::create_directories(folder, error);
-      if (!error)
-        std::filesystem::copy_file(checkpoint_folder(shard_) / name, folder / name,
-                                   std::filesystem::copy_options::skip_existing, error);
-      if (error) refuse("its checkpoint " + name + " cannot be copied: " + error.message());
-    }
+  // Before rows name them: a row never names a file that is not there.
+  void copy_files(MergeSummary& summary) {
+    for (const LostCheckpoint& lost : copy_checkpoint_files(db_, checkpoint_folder(shard_), checkpoint_folder(out_)))
+      tell(summary, "checkpoint_damaged", "checkpoint " + lost.path + " is not taken over: " + lost.reason);
   }
 
+  void tell(MergeSummary& summary, const std::string& kind, const std::string& text) {
+    store_.add_event(std::nullopt, kind, text);
+    summary.notes.push_back(text);
+  }
+
+  Store& store_;
   Connection& db_;
   std::filesystem::path out_, shard_;
 };
@@ -269,9 +269,10 @@ void Store::merge(const MergeSource& shard, MergeSummary& summary) {
   }
   begin();
   try {
-    Merger(db, file(), shard.store()).run(summary);
-    for (const char* table : {"wanted_experiment", "wanted_trial", "same_dataset", "same_fold", "same_configuration",
-                              "pair_fit", "both_fit", "take_fit", "pair_trial", "both_trial", "take_trial"})
+    Merger(*this, db, shard.store()).run(summary);
+    for (const char* table :
+         {"wanted_experiment", "wanted_trial", "same_dataset", "same_fold", "same_configuration", "pair_fit",
+          "both_fit", "take_fit", "pair_trial", "both_trial", "take_trial", "lost_checkpoint", "reopened_fit"})
       db.execute("DROP TABLE temp." + std::string(table));
     shard.confirm();
     commit();

@@ -1,13 +1,13 @@
 #include "db/store_home.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
-#include <ctime>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "db/file_system.h"
@@ -15,6 +15,7 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "experiments/storage_advice.h"
+#include "experiments/unique_fd.h"
 
 namespace tenfold {
 namespace {
@@ -22,8 +23,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "tenfold-live-";
-constexpr const char* kHeld = "held";
-constexpr time_t kForgotten_s = 3600;
 constexpr std::string_view kAside = ".publishing.";
 
 // Node-local, if there is such a place that may be written.
@@ -39,28 +38,6 @@ fs::path node_folder() {
   if (possible.empty())
     throw Error(ErrorKind::storage, "no folder for the live store on this node: set TMPDIR to one that may be written");
   return possible;
-}
-
-bool lock_whole(int fd) {
-  struct flock request {};
-  request.l_type = F_WRLCK;
-  request.l_whence = SEEK_SET;
-  return ::fcntl(fd, F_OFD_SETLK, &request) == 0;
-}
-
-// Of runs that were killed: nobody holds their lock.
-void remove_leftovers(const fs::path& base) {
-  std::error_code error;
-  std::vector<fs::path> dead;
-  for (fs::directory_iterator it(base, error), end; !error && it != end; it.increment(error)) {
-    if (!it->path().filename().string().starts_with(kPrefix)) continue;
-    struct stat info {};
-    if (::lstat(it->path().c_str(), &info) != 0 || info.st_uid != ::getuid() || !S_ISDIR(info.st_mode)) continue;
-    const UniqueFd held(::open((it->path() / kHeld).c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-    const bool forgotten = !held && ::time(nullptr) - info.st_mtime > kForgotten_s;  // killed while it was made
-    if (forgotten || (held && lock_whole(held.get()))) dead.push_back(it->path());
-  }
-  for (const fs::path& folder : dead) fs::remove_all(folder, error);
 }
 
 void sync_file(const fs::path& file, int flags) {
@@ -149,35 +126,17 @@ void remove_asides(const fs::path& db) {
 StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(db), lock_(lock) {
   if (!is_store_published(db)) return;
   const fs::path base = node_folder();
-  remove_leftovers(base);
+  HeldFolder::remove_dead(base, kPrefix);
   remove_asides(db);
-  std::string name = (base / (std::string(kPrefix) + "XXXXXX")).string();
-  if (!::mkdtemp(name.data())) throw storage_error(base, "no folder for the live store can be made there", errno);
-  folder_ = name;
-  try {
-    // Locked before it has the name by which others look for it.
-    const fs::path held = folder_ / kHeld, aside = folder_ / "held.aside";
-    held_ = UniqueFd(::open(aside.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!held_ || !lock_whole(held_.get()) || ::rename(aside.c_str(), held.c_str()) != 0)
-      throw storage_error(folder_, "the folder of the live store cannot be locked", errno);
-    live_ = folder_ / db.filename();
-    if (std::error_code none; !fs::exists(db, none)) return;
-    if (has_write_ahead_log(db) || fs::exists(db.string() + "-journal")) {
-      // A run without publication was here, perhaps killed: its log is made part of the file, once and for all.
-      Connection connection(db, Connection::Access::read_write);
-      connection.execute("PRAGMA journal_mode = DELETE");
-    }
-    if (fs::file_size(db) > 0) copy_store(db, live_);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-    throw;
+  folder_.emplace(base, kPrefix);
+  live_ = folder_->path() / db.filename();
+  if (std::error_code none; !fs::exists(db, none)) return;
+  if (has_write_ahead_log(db) || fs::exists(db.string() + "-journal")) {
+    // A run without publication was here, perhaps killed: its log is made part of the file, once and for all.
+    Connection connection(db, Connection::Access::read_write);
+    connection.execute("PRAGMA journal_mode = DELETE");
   }
-}
-
-StoreHome::~StoreHome() {
-  std::error_code ignored;
-  if (!folder_.empty()) fs::remove_all(folder_, ignored);
+  if (fs::file_size(db) > 0) copy_store(db, live_);
 }
 
 void StoreHome::confirm_lock() const {
@@ -192,7 +151,7 @@ void StoreHome::confirm_lock() const {
 void StoreHome::publish() const {
   if (!is_published()) return;
   fault_point("publish");
-  Aside aside(db_.string() + std::string(kAside) + folder_.filename().string());
+  Aside aside(db_.string() + std::string(kAside) + folder_->path().filename().string());
   copy_store(live_, aside.file());
   confirm_lock();  // as late as can be: another host may have taken over while this one slept
   aside.rename_to(db_);
@@ -201,14 +160,12 @@ void StoreHome::publish() const {
 
 fs::path StoreHome::keep_live() {
   if (!is_published()) return live_;
+  const fs::path folder = folder_->path();
   const fs::path kept =
-      folder_.parent_path() / ("tenfold-unpublished-" + folder_.filename().string().substr(kPrefix.size()));
-  std::error_code error;
-  fs::rename(folder_, kept, error);
-  const fs::path where = (error ? folder_ : kept) / db_.filename();
-  if (!error) fs::remove(kept / kHeld, error);
-  folder_.clear();
-  return where;
+      folder.parent_path() / ("tenfold-unpublished-" + folder.filename().string().substr(kPrefix.size()));
+  const bool renamed = folder_->keep_as(kept);
+  folder_.reset();
+  return (renamed ? kept : folder) / db_.filename();
 }
 
 }  // namespace tenfold

@@ -2,11 +2,10 @@
 
 #include <atomic>
 #include <filesystem>
-#include <memory>
-#include <string>
+#include <optional>
 
 #include "db/run_lock.h"
-#include "experiments/unique_fd.h"
+#include "experiments/held_folder.h"
 
 namespace tenfold {
 
@@ -21,9 +20,8 @@ class StoreHome {
   StoreHome(const std::filesystem::path& db, const RunLock& lock);
   StoreHome(const StoreHome&) = delete;
   StoreHome& operator=(const StoreHome&) = delete;
-  ~StoreHome();  // removes the live folder
 
-  bool is_published() const { return !folder_.empty(); }
+  bool is_published() const { return folder_.has_value(); }
   const std::filesystem::path& db() const { return db_; }      // as the user named it
   const std::filesystem::path& live() const { return live_; }  // what is opened for writing
 
@@ -38,11 +36,11 @@ class StoreHome {
   std::filesystem::path keep_live();
 
  private:
-  std::filesystem::path db_, live_, folder_;
+  std::filesystem::path db_, live_;
   void confirm_lock() const;
   const RunLock& lock_;
   mutable std::atomic<bool> lost_ = false;
-  UniqueFd held_;  // locks the live folder: others see that its run lives
+  std::optional<HeldFolder> folder_;  // of the live database; none: it is written in place
 };
 
 }  // namespace tenfold

@@ -41,7 +41,7 @@ void add_run(CLI::App& app, Action& action) {
       "Ctrl-C stops at the next step and keeps everything; the same command goes on from there. Exit codes: 0 done,\n"
       "1 some trials failed, 2 a mistake in the file or the command, 75 stopped by SIGTERM, 130 stopped by Ctrl-C.");
   add_experiment_file(command, options->experiment_file, options->overrides);
-  add_db(command, options->db);
+  add_db(command, options->db, &options->shard);
   add_resources(command, options->slots, options->device);
   CLI::Option* hosts = command
                            ->add_option("--hosts", options->hosts,
@@ -64,7 +64,6 @@ void add_run(CLI::App& app, Action& action) {
       ->type_name("S")
       ->check(CLI::Range(0.001, 1e9).description(""));
   command->callback([options, time_limit_s, &action] {
-    options->db = shard_store(options->db, options->shard);
     options->ends_at = job_end(*time_limit_s);
     action = [options] { return run_experiment(*options); };
   });
@@ -77,7 +76,7 @@ void add_plan(CLI::App& app, Action& action) {
                                   "  tenfold plan my.yaml --set folds.k=10 --json\n"
                                   "  tenfold plan my.yaml --shard 2/8");
   add_experiment_file(command, options->experiment_file, options->overrides);
-  add_db(command, options->db);
+  add_db(command, options->db, &options->shard);
   add_resources(command, options->slots, options->device);
   command->add_flag_callback(
       "--no-share", [options] { options->share_fits = false; }, "Plan one training for every trial");
@@ -85,10 +84,7 @@ void add_plan(CLI::App& app, Action& action) {
   add_format(command, options->format, {"text", "json"});
   command->add_flag_callback(
       "--json", [options] { options->format = "json"; }, "Short for --format json");
-  command->callback([options, &action] {
-    options->db = shard_store(options->db, options->shard);
-    action = [options] { return plan_command(*options, std::cout); };
-  });
+  command->callback([options, &action] { action = [options] { return plan_command(*options, std::cout); }; });
 }
 
 void add_status(CLI::App& app, Action& action) {

@@ -3,6 +3,7 @@
 #include <iostream>
 #include <memory>
 
+#include "db/store_path.h"
 #include "runner/commands/merge.h"
 #include "runner/commands/submit.h"
 
@@ -48,6 +49,10 @@ void add_merge(CLI::App& app, Action& action) {
                                   "left over.");
   command->add_option("OUT", options->out, "The store that takes all; made when it does not exist")->required();
   command->add_option("SHARD", options->shards, "Stores of `tenfold run --shard I/N`")->required();
+  command->parse_complete_callback([options] {
+    options->out = store_path(options->out);
+    for (std::filesystem::path& shard : options->shards) shard = store_path(shard);
+  });
   command->callback([options, &action] { action = [options] { return merge_command(*options, std::cout); }; });
 }
 

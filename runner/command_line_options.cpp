@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "db/store_path.h"
+
 namespace tenfold {
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* description, const char* footer) {
@@ -10,8 +12,10 @@ CLI::App* add_command(CLI::App& app, const char* name, const char* description, 
   return command;
 }
 
-void add_db(CLI::App* command, std::filesystem::path& db) {
+void add_db(CLI::App* command, std::filesystem::path& db, const Shard* shard) {
   command->add_option("--db", db, "The store, an SQLite file (default: tenfold.db)")->type_name("FILE");
+  // Before the command's own callback. A shard's store lies beside the name that was typed.
+  command->parse_complete_callback([&db, shard] { db = store_path(shard ? shard_store(db, *shard) : db); });
 }
 
 void add_format(CLI::App* command, std::string& format, std::vector<std::string> allowed) {

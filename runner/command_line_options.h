@@ -15,7 +15,8 @@ namespace tenfold {
 using Action = std::function<int()>;
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* description, const char* footer);
-void add_db(CLI::App* command, std::filesystem::path& db);
+// The store that is meant (db/store_path.h), where there is a shard its own.
+void add_db(CLI::App* command, std::filesystem::path& db, const Shard* shard = nullptr);
 void add_format(CLI::App* command, std::string& format, std::vector<std::string> allowed);
 void add_experiment_file(CLI::App* command, std::filesystem::path& file, std::vector<std::string>& overrides);
 void add_resources(CLI::App* command, int& slots, std::string& device);

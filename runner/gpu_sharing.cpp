@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -28,6 +29,17 @@ void start_keeper(const std::filesystem::path& folder) {
   starter.wait_for(std::chrono::seconds(5));  // the keeper itself is its child, in a session of its own
 }
 
+enum class Folder { none, ours, strange };
+
+// At a name that others can foretell, a stranger may have put a folder of their own, or a link to one: what is read
+// and which pipes are used is theirs then.
+Folder look_at(const std::filesystem::path& folder) {
+  struct stat info {};
+  if (::lstat(folder.c_str(), &info) != 0) return errno == ENOENT ? Folder::none : Folder::strange;
+  const bool ours = S_ISDIR(info.st_mode) && info.st_uid == ::getuid() && (info.st_mode & (S_IRWXG | S_IRWXO)) == 0;
+  return ours ? Folder::ours : Folder::strange;
+}
+
 std::string first_line_of(const std::filesystem::path& file) {
   std::ifstream in(file);
   std::string line;
@@ -50,12 +62,12 @@ GpuSharing share_gpus(bool first, const std::filesystem::path& folder) {
     return {{}, std::string("trainers share GPUs through the MPS daemon of CUDA_MPS_PIPE_DIRECTORY=") + theirs};
   if (std::filesystem::exists(std::filesystem::path(kTheirFolder) / "control"))
     return {{}, std::string("trainers share GPUs through this machine's MPS daemon (") + kTheirFolder + ")"};
+  const GpuSharing strange{{},
+                           "MPS is not used: " + folder.string() + " is not a folder of this user's alone" + kTurns};
   if (first) {
-    // What another user has put at a name of ours is not used.
-    struct stat info {};
-    const bool made = ::mkdir(folder.c_str(), 0700) == 0 ||
-                      (::lstat(folder.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == ::getuid());
-    if (!made) return {{}, "MPS is not used: cannot make the folder " + folder.string() + kTurns};
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+      return {{}, "MPS is not used: cannot make the folder " + folder.string() + kTurns};
+    if (look_at(folder) != Folder::ours) return strange;
     std::error_code ignored;
     std::filesystem::remove(folder / "state", ignored);
     try {
@@ -66,8 +78,13 @@ GpuSharing share_gpus(bool first, const std::filesystem::path& folder) {
   }
   const auto until = std::chrono::steady_clock::now() + kStartLimit;
   std::string state;
-  while ((state = first_line_of(folder / "state")).empty() && std::chrono::steady_clock::now() < until)
+  for (;;) {
+    const Folder seen = look_at(folder);
+    if (seen == Folder::strange) return strange;
+    if (seen == Folder::ours) state = first_line_of(folder / "state");
+    if (!state.empty() || std::chrono::steady_clock::now() >= until) break;
     std::this_thread::sleep_for(kLook);
+  }
   if (state != "on") return {{}, "MPS is not used: " + (state.empty() ? "it did not start in time" : state) + kTurns};
   return {
       {"CUDA_MPS_PIPE_DIRECTORY=" + (folder / "pipe").string(), "CUDA_MPS_LOG_DIRECTORY=" + (folder / "log").string()},

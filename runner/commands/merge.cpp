@@ -9,9 +9,12 @@
 
 #include "db/merge.h"
 #include "experiments/error.h"
+#include "experiments/fault_point.h"
 
 namespace tenfold {
 namespace {
+
+constexpr std::size_t kMostNotes = 10;
 
 // From their names: which parts of a whole were not given.
 std::string missing_parts(const std::vector<std::filesystem::path>& shards) {
@@ -42,6 +45,7 @@ std::string missing_parts(const std::vector<std::filesystem::path>& shards) {
 }  // namespace
 
 int merge_command(const MergeOptions& options, std::ostream& out) {
+  arm_faults_from_environment();
   std::vector<std::filesystem::path> shards;
   for (const std::filesystem::path& shard : options.shards)
     if (std::find(shards.begin(), shards.end(), shard) == shards.end()) shards.push_back(shard);
@@ -50,6 +54,10 @@ int merge_command(const MergeOptions& options, std::ostream& out) {
       << " fits taken from " << shards.size() << (shards.size() == 1 ? " store" : " stores");
   if (summary.trials_known > 0) out << ", " << summary.trials_known << " trials were there already, equal";
   out << '\n' << missing_parts(shards);
+  for (std::size_t i = 0; i < std::min(summary.notes.size(), kMostNotes); ++i) out << summary.notes[i] << '\n';
+  if (summary.notes.size() > kMostNotes)
+    out << "and " << summary.notes.size() - kMostNotes
+        << " more: tenfold query \"SELECT kind, detail FROM event\" --db " << options.out.string() << '\n';
   out << summary.trials_done << " trials done";
   if (summary.trials_failed > 0) out << ", " << summary.trials_failed << " failed";
   if (summary.trials_open > 0)

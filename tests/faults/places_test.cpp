@@ -74,6 +74,59 @@ TEST_F(Places, GoesOnWhereSharedMemoryIsFull) {
   expect_goes_on();
 }
 
+// Process ids mean nothing across containers that share a folder: the files of a run must outlive the start of another.
+TEST_F(Places, ARunInAContainerBesideItLeavesTheFilesOfALiveOne) {
+  const std::vector<std::string> container{"unshare", "--pid", "--fork", "--mount-proc"};
+  if (std::system("unshare --pid --fork --mount-proc true 2>/dev/null") != 0)
+    GTEST_SKIP() << "namespaces are not permitted here (unshare --pid)";
+  work_.set("TMPDIR", work_.file("").string());
+  work_.set("TENFOLD_FAKE_STEP_MS", "100");
+  const pid_t live = work_.start(run("a.db", {"--slots", "1"}));
+  ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
+  std::filesystem::path folder;
+  for (const std::filesystem::path& base : {std::filesystem::path("/dev/shm"), work_.file("")})
+    for (const auto& entry : std::filesystem::directory_iterator(base))
+      if (entry.path().filename().string().starts_with("tenfold-run-" + std::to_string(live) + "-"))
+        folder = entry.path();
+  ASSERT_TRUE(std::filesystem::exists(folder / "front"));
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  work_.start_through(container);
+  const Finished beside = complete("b.db");
+  EXPECT_EQ(beside.exit_code, 0) << beside.output;
+  EXPECT_TRUE(std::filesystem::exists(folder / "front"));
+  ::kill(live, SIGKILL);
+  work_.wait(live);
+  ASSERT_TRUE(work_.wait_until_none_left(seconds(10)));
+  EXPECT_TRUE(std::filesystem::exists(folder));
+  finish("a.db");
+  EXPECT_FALSE(std::filesystem::exists(folder)) << "its owner is dead";
+}
+
+TEST_F(Places, AStoreIsTheSameByItsNameAndByALinkToIt) {
+  std::filesystem::create_directories(work_.file("far"));
+  std::filesystem::create_symlink("far/real.db", work_.file("a.db"));
+  run_half(2);
+  EXPECT_TRUE(std::filesystem::is_symlink(work_.file("a.db")));
+  EXPECT_FALSE(std::filesystem::exists(work_.file("a.db.checkpoints")));
+  EXPECT_FALSE(std::filesystem::exists(work_.file("a.db.lock")));
+  EXPECT_FALSE(std::filesystem::is_empty(work_.file("far/real.db.checkpoints")));
+
+  work_.set("TENFOLD_FAKE_STEP_MS", "60");
+  const pid_t first = work_.start(run("far/real.db", {"--slots", "1"}));
+  ASSERT_TRUE(work_.wait_until([&] { return work_.query("a.db", "SELECT max(number) FROM attempt") == "2\n"; }));
+  const Finished second = complete("a.db");
+  EXPECT_EQ(second.exit_code, 6) << second.output;
+  EXPECT_THAT(second.output, HasSubstr("is held by pid"));
+  EXPECT_THAT(work_.tenfold({"merge", "merged.db", "a.db"}).output, HasSubstr("is held by pid"));
+  ::kill(first, SIGTERM);
+  EXPECT_EQ(work_.wait(first).exit_code, 75);
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  work_.set("TENFOLD_PUBLISH", "always");
+  expect_goes_on("a.db");
+  EXPECT_TRUE(std::filesystem::is_symlink(work_.file("a.db"))) << "what is published replaces the store, not the link";
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'checkpoint_damaged'"), "0\n");
+}
+
 TEST_F(Places, AGpuThatIsNotThereIsNamedAndNothingIsLost) {
   run_half(2);
   work_.set("CUDA_VISIBLE_DEVICES", "-1");

@@ -265,6 +265,37 @@ TEST(Slots, ADaemonThatIsNotOursIsUsedAsItIs) {
   EXPECT_FALSE(std::filesystem::exists(folder)) << "nothing is started";
 }
 
+// The name of the folder can be foretold. No worker may read from one that somebody else has put there.
+TEST_F(Processes, AStrangersFolderForMpsIsNotUsedByAnyWorker) {
+  const std::filesystem::path folder = folder_ / "mps", theirs = folder_ / "theirs";
+  const auto make = [](const std::filesystem::path& path) {
+    std::filesystem::create_directory(path);
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all);
+    std::ofstream(path / "state") << "on\n";
+  };
+  make(folder);
+  EXPECT_FALSE(share_gpus(false, folder).environment.empty()) << "ours is";
+  const auto expect_refused = [&] {
+    for (const bool first : {true, false}) {
+      const GpuSharing sharing = share_gpus(first, folder);
+      EXPECT_TRUE(sharing.environment.empty());
+      EXPECT_THAT(sharing.note, HasSubstr("is not a folder of this user's alone"));
+    }
+  };
+  std::filesystem::permissions(folder, std::filesystem::perms::owner_all | std::filesystem::perms::others_write);
+  expect_refused();
+  std::filesystem::remove_all(folder);
+  make(theirs);
+  std::filesystem::create_directory_symlink(theirs, folder);
+  expect_refused();
+  std::filesystem::remove(folder);
+  if (::geteuid() != 0) GTEST_SKIP() << "folders of other users need root";
+  make(folder);
+  ASSERT_EQ(::chown(folder.c_str(), 65534, 65534), 0);
+  expect_refused();
+  EXPECT_TRUE(std::filesystem::exists(folder / "state")) << "nothing of theirs is touched";
+}
+
 TEST(Limits, ComeFromTheEnvironmentAndAreChecked) {
   EXPECT_EQ(seconds_from_environment("TENFOLD_TEST_LIMIT_S", 20), 20);
   ::setenv("TENFOLD_TEST_LIMIT_S", "2.5", 1);
