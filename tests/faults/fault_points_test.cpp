@@ -57,7 +57,9 @@ TEST_P(FaultPoints, WorkersThatNeverComeToMpiAreGivenUp) {
   work_.set("TENFOLD_FAULT", std::string(GetParam()) + "@mpi:1");
   const Finished finished = complete("a.db");
   EXPECT_EQ(finished.exit_code, 5) << finished.output;
-  EXPECT_THAT(finished.output, HasSubstr("a process of the run died while it was starting, 3 times"));
+  // The front has seen them alive, or looked too late for that.
+  EXPECT_THAT(finished.output, testing::AnyOf(HasSubstr("a process of the run died while it was starting, 3 times"),
+                                              HasSubstr("not all processes of the run were started, 3 times")));
   expect_none_left(work_);
   expect_sound(work_, "a.db");
 }

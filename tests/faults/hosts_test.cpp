@@ -96,14 +96,18 @@ TEST_F(TwoHosts, TheFrontIsKilledAndBothHostsAreEmptyAtOnce) {
 }
 
 TEST_F(TwoHosts, ADrainReachesBothAndTheNextRunMayDoWithoutOne) {
+  work_.set("TENFOLD_FAKE_STEP_MS", "150");
   const pid_t pid = start();
-  ASSERT_TRUE(far_computes());
+  const char* const all_compute =
+      "SELECT count(DISTINCT a.rank) = 4 FROM attempt a JOIN checkpoint c ON c.fit = a.fit WHERE a.outcome = 'running'";
+  ASSERT_TRUE(Workspace::wait_until([&] { return work_.holds("a.db", all_compute); }, seconds(60)));
   ::kill(pid, SIGTERM);
   const Finished drained = work_.wait(pid, seconds(20));
   EXPECT_EQ(drained.exit_code, 75) << drained.output;
   expect_none_left(work_);
   expect_sound(work_, "a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE host = 'far' AND outcome = 'stopped'"), "2\n");
+  work_.unset("TENFOLD_FAKE_STEP_MS");
   finish("a.db", {"--hosts", "localhost:1"});
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }

@@ -51,7 +51,7 @@ class GroupRun : public testing::Test {
   // Until a group of four computes.
   bool wait_for_large_group(const std::string& db) {
     const char* const running = "SELECT count(*) > 0 FROM attempt WHERE outcome = 'running' AND device LIKE 'cpu x4%'";
-    return Workspace::wait_until([&] { return work_.holds(db, running); });
+    return Workspace::wait_until([&] { return work_.holds(db, running); }, seconds(60));
   }
 
   Workspace work_;
@@ -135,7 +135,7 @@ TEST_F(GroupRun, WithALostWorkerSmallerGroupsGoOnAndWhatIsTooLargeFailsWithTheRe
   expected();
   for (const int slots : {5, 4}) {
     const std::string db = "slots" + std::to_string(slots) + ".db";
-    work_.set("TENFOLD_FAKE_STEP_MS", "20");
+    work_.set("TENFOLD_FAKE_STEP_MS", "60");
     const pid_t pid = work_.start(run(db, slots));
     ASSERT_TRUE(wait_for_large_group(db));
     const pid_t third = rank_process(work_, 3);
@@ -162,13 +162,15 @@ TEST_F(GroupRun, WithALostWorkerSmallerGroupsGoOnAndWhatIsTooLargeFailsWithTheRe
 
 TEST_F(GroupRun, DrainedInTheMiddleItGoesOnFromThere) {
   expected();
-  work_.set("TENFOLD_FAKE_STEP_MS", "30");
+  work_.set("TENFOLD_FAKE_STEP_MS", "60");
   work_.set("TENFOLD_FAKE_EVERY", "1000");  // only the drain makes checkpoints
   const pid_t pid = work_.start(run("a.db"));
-  ASSERT_TRUE(wait_for_large_group("a.db"));
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const char* const computing =
+      "SELECT count(*) > 0 FROM attempt a JOIN train_step s ON s.fit = a.fit WHERE a.outcome = 'running' AND a.device "
+      "LIKE 'cpu x4%'";
+  ASSERT_TRUE(Workspace::wait_until([&] { return work_.holds("a.db", computing); }, seconds(60)));
   ::kill(pid, SIGTERM);
-  const Finished drained = work_.wait(pid, seconds(15));
+  const Finished drained = work_.wait(pid);
   EXPECT_EQ(drained.exit_code, 75) << drained.output;
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE outcome = 'stopped' AND device LIKE 'cpu x4%'"),
             "1\n");

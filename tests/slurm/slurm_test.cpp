@@ -76,7 +76,7 @@ class Slurm : public testing::Test {
     if (!why.empty() && std::getenv("TENFOLD_EXPECT_SLURM")) FAIL() << why;
     if (!why.empty()) GTEST_SKIP() << why;
     ASSERT_NE(cluster_, nullptr);
-    work_->set("TENFOLD_FAKE_STEP_MS", "40");
+    work_->set("TENFOLD_FAKE_STEP_MS", "100");
   }
 
   // The output of a command line of SLURM's.
@@ -248,7 +248,7 @@ TEST_F(Slurm, AnArrayComputesPartsThatMergeIntoOne) {
 }
 
 TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
-  work_->set("TENFOLD_FAKE_STEP_MS", "1");
+  work_->set("TENFOLD_FAKE_STEP_MS", "5");
   const std::string job = submit("f.db", {"--slots", "2", "--time", "10", "--launcher", "srun"});
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("f.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("f.db", job);
