@@ -57,8 +57,7 @@ class Checkpoints : public testing::Test {
     const std::filesystem::path struck = work_.file("struck");
     work_.set("TENFOLD_FAULT", "stop@step:20,stage=" + stage + ",once=" + struck.string());
     run_ = work_.start(run("a.db"));
-    ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }))
-        << work_.wait(run_, milliseconds(1)).output;
+    ASSERT_TRUE(work_.wait_until_stopped(struck)) << work_.wait(run_, milliseconds(1)).output;
   }
   void wake() {
     for (const pid_t pid : work_.processes("tenfold-trainer")) ::kill(pid, SIGCONT);

@@ -48,8 +48,7 @@ class Disk : public testing::Test {
     const std::filesystem::path struck = work_.file("struck");
     work_.set("TENFOLD_FAULT", "stop@step:20,stage=" + stage + ",once=" + struck.string());
     run_ = work_.start(run(db));
-    ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }))
-        << work_.wait(run_, milliseconds(1)).output;
+    ASSERT_TRUE(work_.wait_until_stopped(struck)) << work_.wait(run_, milliseconds(1)).output;
   }
   void wait_for_the_drain(const std::string& db) {
     const char* const told = "SELECT count(*) > 0 FROM event WHERE kind = 'drain'";

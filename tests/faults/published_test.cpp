@@ -155,8 +155,11 @@ TEST_F(Published, KillsAtRandomInstantsAndAnotherNodeChangeNoBit) {
 TEST_F(Published, ARunGoesOnWhereItWasWrittenInPlaceBefore) {
   for (const char* mode : {"never", "always", "never"}) {
     work_.set("TENFOLD_PUBLISH", mode);
+    const bool is_first = !std::filesystem::exists(work_.file("a.db"));
+    const int before = is_first ? 0 : std::stoi(work_.query("a.db", "SELECT count(*) FROM attempt"));
     const pid_t pid = work_.start(run("a.db", {"--set", "train.epochs=400"}));
-    EXPECT_TRUE(wait_until_published("a.db", "SELECT coalesce(max(step), 0) > 20 FROM train_step"));
+    EXPECT_TRUE(wait_until_published("a.db", "SELECT count(*) > " + std::to_string(before) +
+                                                 " AND (SELECT max(step) FROM train_step) > 20 FROM attempt"));
     kill_everything();
     EXPECT_NE(work_.wait(pid).exit_code, 0);
     expect_none_left(work_);
@@ -173,7 +176,7 @@ TEST_F(Published, ACopyThatFindsNoSpaceIsToldAndTheLiveStoreKept) {
   const std::filesystem::path struck = work_.file("struck");
   work_.set("TENFOLD_FAULT", "stop@step:100,stage=adapt,once=" + struck.string());
   const pid_t pid = work_.start(run("disk/a.db", {"--set", "resources.max_array=1"}));
-  ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }));
+  ASSERT_TRUE(work_.wait_until_stopped(struck));
   disk.fill();
   for (const pid_t trainer : work_.processes("tenfold-trainer")) ::kill(trainer, SIGCONT);
   const Finished finished = work_.wait(pid);
@@ -251,7 +254,7 @@ TEST_F(Published, ARunThatSleptThroughItsLeasePublishesNothing) {
   as_host("node-a");
   const pid_t first = work_.start(run("a.db"));
   // Else the trainer that stops for good is one of the second run.
-  ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(struck); }));
+  ASSERT_TRUE(work_.wait_until_stopped(struck));
   EXPECT_TRUE(wait_until_published("a.db", "SELECT coalesce(max(step), 0) > 90 FROM train_step"));
   const pid_t coordinator = rank_process(work_, 0);
   ASSERT_GT(coordinator, 0);

@@ -144,7 +144,7 @@ TEST_F(Versions, AStoreOfANewerTenfoldIsLeftAlone) {
 TEST_F(Versions, TheSameExperimentStartedTwiceIsRunOnce) {
   work_.set("TENFOLD_FAULT", "stop@step:2,stage=fit,once=" + work_.file("struck").string());
   const pid_t first = work_.start(run("a.db"));
-  ASSERT_TRUE(Workspace::wait_until([&] { return std::filesystem::exists(work_.file("struck")); }));
+  ASSERT_TRUE(work_.wait_until_stopped(work_.file("struck")));
   std::filesystem::rename(work_.file("output"), work_.file("first"));
   const Finished second = work_.tenfold(run("a.db"));
   EXPECT_EQ(second.exit_code, 6) << second.output;

@@ -123,11 +123,15 @@ TEST_F(RealGroupRun, ASlowReaderKeepsNobodyFromComputing) {
 
 TEST_F(RealGroupRun, DrainedInTheMiddleItGoesOnFromThere) {
   expected();
+  const std::string struck = work_.file("struck").string();
+  work_.set("TENFOLD_FAULT", "stop@step:100,stage=fit,once=" + struck);
   const pid_t pid = work_.start(long_run("a.db"));
-  const auto computing = [&] { return work_.holds("a.db", "SELECT count(*) > 10 FROM train_step"); };
-  ASSERT_TRUE(Workspace::wait_until(computing, seconds(60)));
+  ASSERT_TRUE(work_.wait_until_stopped(struck));
   ::kill(pid, SIGTERM);
-  const Finished drained = work_.wait(pid, seconds(30));
+  const auto drains = [&] { return work_.holds("a.db", "SELECT count(*) > 0 FROM event WHERE kind = 'drain'"); };
+  EXPECT_TRUE(Workspace::wait_until(drains, seconds(60)));
+  for (const pid_t trainer : work_.processes("tenfold-trainer")) ::kill(trainer, SIGCONT);
+  const Finished drained = work_.wait(pid);
   EXPECT_EQ(drained.exit_code, 75) << drained.output;
   expect_none_left(work_);
   const Finished again = work_.tenfold(long_run("a.db"));

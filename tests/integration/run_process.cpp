@@ -136,6 +136,18 @@ bool Workspace::wait_until_some(const std::string& word, std::size_t count, std:
   return wait_until([&] { return processes(word).size() >= count; }, limit);
 }
 
+bool Workspace::wait_until_stopped(const std::filesystem::path& once) const {
+  const auto sleeps = [](pid_t pid) {
+    const std::string stat = contents("/proc/" + std::to_string(pid) + "/stat");
+    const std::size_t name_end = stat.rfind(')');
+    return name_end != std::string::npos && stat.substr(name_end, 3) == ") T";
+  };
+  const auto stopped = [&] {
+    return std::filesystem::exists(once) && std::ranges::any_of(processes("-trainer"), sleeps);
+  };
+  return wait_until(stopped, std::chrono::seconds(120));
+}
+
 std::string results_of(const Workspace& workspace, const std::string& db) {
   std::string all;
   for (const char* sql :

@@ -35,7 +35,7 @@ class Workspace {
   void start_through(std::vector<std::string> program) { program_ = std::move(program); }
 
   pid_t start(const std::vector<std::string>& arguments) const;  // of tenfold
-  Finished wait(pid_t pid, std::chrono::milliseconds limit = std::chrono::seconds(60)) const;
+  Finished wait(pid_t pid, std::chrono::milliseconds limit = std::chrono::seconds(200)) const;
   Finished tenfold(const std::vector<std::string>& arguments) const { return wait(start(arguments)); }
   // Rows of a query as CSV without its header; fails the test when the query does.
   std::string query(const std::string& db, const std::string& sql) const;
@@ -49,6 +49,8 @@ class Workspace {
                          std::chrono::milliseconds limit = std::chrono::seconds(30),
                          std::chrono::milliseconds pause = std::chrono::milliseconds(20));
   bool wait_until_none_left(std::chrono::milliseconds limit) const;
+  // A trainer has come to a fault "stop@...,once=file" and sleeps: the file alone is there an instant before.
+  bool wait_until_stopped(const std::filesystem::path& once) const;
   bool wait_until_some(const std::string& word, std::size_t count, std::chrono::milliseconds limit) const;
 
  private:
