@@ -80,7 +80,7 @@ TEST_F(Places, ARunInAContainerBesideItLeavesTheFilesOfALiveOne) {
   if (std::system("unshare --pid --fork --mount-proc true 2>/dev/null") != 0)
     GTEST_SKIP() << "namespaces are not permitted here (unshare --pid)";
   work_.set("TMPDIR", work_.file("").string());
-  work_.set("TENFOLD_FAKE_STEP_MS", "100");
+  work_.set("TENFOLD_FAKE_STEP_MS", "1000");
   const pid_t live = work_.start(run("a.db", {"--slots", "1"}));
   ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
   std::filesystem::path folder;
@@ -111,7 +111,7 @@ TEST_F(Places, AStoreIsTheSameByItsNameAndByALinkToIt) {
   EXPECT_FALSE(std::filesystem::exists(work_.file("a.db.lock")));
   EXPECT_FALSE(std::filesystem::is_empty(work_.file("far/real.db.checkpoints")));
 
-  work_.set("TENFOLD_FAKE_STEP_MS", "60");
+  work_.set("TENFOLD_FAKE_STEP_MS", "500");
   const pid_t first = work_.start(run("far/real.db", {"--slots", "1"}));
   ASSERT_TRUE(work_.wait_until([&] { return work_.query("a.db", "SELECT max(number) FROM attempt") == "2\n"; }));
   const Finished second = complete("a.db");
