@@ -29,7 +29,8 @@ void Coordinator::beat() {
   if (watch_) watch_->turn();
   // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
   // stuck.
-  if (front_.drain_requested() && !draining_) begin_drain("asked to stop at the next step");
+  const bool asked = front_.drain_requested();
+  if (asked && !draining_ && !dismissed_) begin_drain("asked to stop at the next step");
   give_signs_of_life(Clock::now());
   port_.progress();
 }
