@@ -31,10 +31,14 @@ bool CsvFile::read_line(std::string& text) {
   text.clear();
   ++line_;
   int c = 0;
-  while ((c = in_.rdbuf()->sbumpc()) != std::char_traits<char>::eof() && c != '\n') {
-    if (c == 0) fail("holds a zero byte; a CSV file as text is expected");
-    text += static_cast<char>(c);
-    if (text.size() > kLongestLine) fail("is longer than 1 MiB; a CSV file with one row a line is expected");
+  try {
+    while ((c = in_.rdbuf()->sbumpc()) != std::char_traits<char>::eof() && c != '\n') {
+      if (c == 0) fail("holds a zero byte; a CSV file as text is expected");
+      text += static_cast<char>(c);
+      if (text.size() > kLongestLine) fail("is longer than 1 MiB; a CSV file with one row a line is expected");
+    }
+  } catch (const std::ios_base::failure&) {
+    fail("cannot be read; a file is expected, on a disk without faults");
   }
   if (line_ == 1 && text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);  // byte order mark
   if (text.ends_with('\r')) text.pop_back();

@@ -4,11 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include "experiments/error.h"
+#include "experiments/file_text.h"
 #include "experiments/unique_fd.h"
 #include "runner/spawn.h"
 
@@ -33,10 +32,7 @@ class Output {
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
   const std::filesystem::path& file() const { return file_; }
-  std::string text() const {
-    std::ifstream in(file_, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  std::string text() const { return file_text(file_).value_or(""); }
 
  private:
   std::filesystem::path file_;

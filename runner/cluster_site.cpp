@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
+#include <optional>
 #include <string_view>
 
 #include "experiments/document.h"
 #include "experiments/error.h"
+#include "experiments/file_text.h"
 #include "experiments/problems.h"
 
 namespace tenfold {
@@ -139,12 +139,11 @@ std::filesystem::path site_file() {
 ClusterSite read_site(const std::filesystem::path& file) {
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return {};
-  std::ifstream in(file, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) throw Error(ErrorKind::config, file.string() + ": cannot be read");
+  const std::optional<std::string> text = file_text(file);
+  if (!text) throw Error(ErrorKind::config, file.string() + ": cannot be read");
   Problems problems;
   const std::int32_t source = problems.add_source(file.string(), true);
-  const Node root = parse_yaml(text, source, problems);
+  const Node root = parse_yaml(*text, source, problems);
   ClusterSite site = SiteReader(problems).read(root);
   problems.throw_if_any();
   return site;

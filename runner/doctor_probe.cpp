@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <sstream>
 
 #include "experiments/error.h"
+#include "experiments/file_text.h"
 #include "runner/spawn.h"
 
 namespace tenfold {
@@ -24,12 +24,7 @@ ScratchFolder::~ScratchFolder() {
   fs::remove_all(path_, ignored);
 }
 
-std::string read_text(const fs::path& file) {
-  std::ifstream in(file);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
+std::string read_text(const fs::path& file) { return file_text(file).value_or(""); }
 
 std::optional<fs::path> find_program(const std::string& name) {
   const char* path = std::getenv("PATH");

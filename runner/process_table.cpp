@@ -3,9 +3,9 @@
 #include <cctype>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
+
+#include "experiments/file_text.h"
 
 namespace tenfold {
 namespace {
@@ -21,8 +21,7 @@ void each_process(Take take) {
   for (std::filesystem::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (name.empty() || std::isdigit(static_cast<unsigned char>(name[0])) == 0) continue;
-    std::ifstream in(it->path() / "stat");
-    const std::string text((std::istreambuf_iterator<char>(in)), {});
+    const std::string text = file_text(it->path() / "stat").value_or("");
     // "pid (name) state ppid pgrp session ...", and the name may hold anything.
     const std::size_t after_name = text.rfind(')');
     char state = 'Z';

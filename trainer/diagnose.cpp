@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "experiments/error.h"
+#include "experiments/file_text.h"
 #include "trainer/compute.h"
 #include "trainer/diagnose_language.h"
 #include "trainer/diagnose_recurrent.h"
@@ -19,14 +19,6 @@ namespace tenfold {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string read_text(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  if (!stream) throw Error(ErrorKind::communication, file.string() + ": the job of a diagnosis cannot be read");
-  return text.str();
-}
 
 void write_whole(const fs::path& file, const std::string& text) {
   const fs::path part = file.string() + "." + std::to_string(::getpid()) + ".part";
@@ -58,7 +50,9 @@ DiagnoseResult diagnose(const DiagnoseJob& job) {
 }
 
 void run_diagnose_job(const std::string& job_file, int threads) {
-  const DiagnoseJob job = decode_diagnose_job(read_text(job_file));
+  const std::optional<std::string> asked = file_text(job_file);
+  if (!asked) throw Error(ErrorKind::communication, job_file + ": the job of a diagnosis cannot be read");
+  const DiagnoseJob job = decode_diagnose_job(*asked);
   at::set_num_threads(threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
   try {
     write_whole(job.output, encode(diagnose(job)));

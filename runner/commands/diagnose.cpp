@@ -5,12 +5,12 @@
 #include <cmath>
 #include <fstream>
 #include <ostream>
-#include <sstream>
 
 #include "datasets/dataset.h"
 #include "db/inner_loop_report.h"
 #include "db/text_table.h"
 #include "experiments/error.h"
+#include "experiments/file_text.h"
 #include "runner/commands/diagnose_plots.h"
 #include "runner/spawn.h"
 #include "runner/worker_trainer.h"
@@ -36,10 +36,7 @@ std::string read_file(const fs::path& file, std::uintmax_t limit) {
   const std::uintmax_t size = fs::file_size(file, error);
   if (error || size > limit)
     throw Error(ErrorKind::communication, "the trainer left no readable result in " + file.string());
-  std::ifstream stream(file, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
+  return file_text(file).value_or("");
 }
 
 fs::path existing(const fs::path& path, const char* flag) {

@@ -1,7 +1,7 @@
 #include "runner/commands/query.h"
 
 #include <iostream>
-#include <iterator>
+#include <sstream>
 
 #include "db/query.h"
 #include "experiments/error.h"
@@ -10,7 +10,11 @@ namespace tenfold {
 
 int query_command(const QueryOptions& options, std::ostream& out) {
   std::string sql = options.sql;
-  if (sql == "-") sql.assign(std::istreambuf_iterator<char>(std::cin), {});
+  if (sql == "-") {
+    std::ostringstream statement;
+    statement << std::cin.rdbuf();
+    sql = statement.str();
+  }
   run_query(options.db, sql, options.format, out);
   return kExitDone;
 }

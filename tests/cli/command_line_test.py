@@ -236,6 +236,19 @@ class CommandLine(unittest.TestCase):
         self.fails("import", "ttt-steps", "absent.csv", "--name", "x", code=3)
         self.fails("report", "reference", "--out", "no/such/folder/report.txt", code=6)
 
+    def test_folders_where_files_are_wanted(self):
+        folder = self.here / "folder"
+        folder.mkdir()
+        self.assertIn("cannot be read", self.fails("import", "ttt-steps", folder, "--name", "x", code=3))
+        self.assertIn("is a folder", self.fails("plan", folder))
+        self.assertIn("no host", self.fails("run", SMOKE, "--hostfile", folder))
+        self.import_losses()
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            self.call("query", "-", stdin=descriptor, code=2)
+        finally:
+            os.close(descriptor)
+
     def test_a_query_changes_nothing(self):
         self.import_losses()
         before = self.call("query", "SELECT * FROM experiment", "--format", "csv").stdout

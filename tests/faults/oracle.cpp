@@ -1,20 +1,16 @@
+#include "experiments/file_text.h"
 #include "tests/faults/oracle.h"
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <thread>
 
 namespace tenfold {
 namespace {
 
-std::string contents(const std::string& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+std::string contents(const std::string& file) { return file_text(file).value_or(""); }
 
 // Rows as CSV. Not by the product's own `query`, which answers no PRAGMA; nor is it what should say whether a store
 // that it wrote is sound.

@@ -31,8 +31,13 @@ class Places : public FaultRun {
     const pid_t pid = work_.start(run("a.db", {"--slots", count}));
     // The store is there before they are.
     ASSERT_TRUE(work_.wait_until_some("tenfold-fake-trainer", 1, seconds(30)));
-    ASSERT_TRUE(work_.wait_until(
-        [&] { return work_.query("a.db", "SELECT count(DISTINCT fit) >= " + count + " FROM checkpoint") == "1\n"; }));
+    if (!work_.wait_until([&] {
+          return work_.query("a.db", "SELECT count(DISTINCT fit) >= " + count + " FROM checkpoint") == "1\n";
+        })) {
+      ::kill(pid, SIGTERM);
+      FAIL() << "no checkpoints: " << work_.wait(pid, seconds(20)).output
+             << work_.query("a.db", "SELECT * FROM event");
+    }
     ::kill(pid, SIGTERM);
     ASSERT_EQ(work_.wait(pid, seconds(20)).exit_code, 75);
     work_.unset("TENFOLD_FAKE_STEP_MS");

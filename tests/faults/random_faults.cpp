@@ -1,3 +1,4 @@
+#include "experiments/file_text.h"
 #include "tests/faults/random_faults.h"
 
 #include <gmock/gmock.h>
@@ -70,8 +71,7 @@ std::vector<pid_t> RandomFaults::await_victims(Victim victim, pid_t front) {
 bool RandomFaults::starts_again() const {
   for (const auto limit = Clock::now() + seconds(40); Clock::now() < limit && !work_.processes().empty();
        sleep_s(0.02)) {
-    std::ifstream in(work_.file("output"));
-    const std::string said((std::istreambuf_iterator<char>(in)), {});
+    const std::string said = file_text(work_.file("output")).value_or("");
     if (said.find("starting again") != std::string::npos) return true;
   }
   return false;

@@ -1,3 +1,4 @@
+#include "experiments/file_text.h"
 #include "tests/integration/run_process.h"
 
 #include <fcntl.h>
@@ -10,7 +11,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <thread>
 
 extern char** environ;
@@ -18,10 +18,7 @@ extern char** environ;
 namespace tenfold {
 namespace {
 
-std::string contents(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+std::string contents(const std::filesystem::path& file) { return file_text(file).value_or(""); }
 
 }  // namespace
 

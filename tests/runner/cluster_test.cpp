@@ -120,6 +120,7 @@ TEST_F(ClusterTest, AllMistakesOfASiteFileAreNamedWithTheirPlaces) {
                           HasSubstr("site.yaml:4:10: an option of sbatch begins with --"),
                           HasSubstr("\"9x\" is no name of a variable"), HasSubstr("signal_s wants seconds")));
   EXPECT_THAT(refusal("- a\n"), HasSubstr("wants keys and values"));
+  EXPECT_THROW(read_site(folder_), Error) << "a folder";
 }
 
 TEST_F(ClusterTest, TheScriptAsksForWhatIsWanted) {

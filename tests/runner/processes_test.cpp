@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "runner/coordinator_front.h"
 #include "runner/coordinator_resume.h"
 #include "runner/gpu_sharing.h"
+#include "runner/process_table.h"
 #include "runner/rank_settings.h"
 #include "runner/rank_slots.h"
 #include "runner/spawn.h"
@@ -67,6 +69,31 @@ TEST_F(Processes, AChildRunsInASessionOfItsOwnWithoutOurFilesAndSignals) {
   ASSERT_TRUE(child.wait_for(seconds(10)));
   EXPECT_THAT(log(), HasSubstr("SigBlk:\t0000000000000000"));
   EXPECT_THAT(log(), HasSubstr("\n4\n")) << "0, 1, 2 and the folder that ls reads; found: " << log();
+}
+
+// What ends between the look at its entry in /proc and the read of it is no error of ours.
+TEST_F(Processes, AreCountedWhileOthersComeAndGo) {
+  const pid_t churn = ::fork();
+  ASSERT_GE(churn, 0);
+  if (churn == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) {
+      const pid_t child = ::fork();
+      if (child == 0) ::_exit(0);
+      if (child > 0) ::waitpid(child, nullptr, 0);
+    }
+  }
+  ChildProcess child = spawn(shell("exec sleep 60"));
+  const auto until = std::chrono::steady_clock::now() + seconds(2);
+  int looks = 0;
+  for (; looks < 20 || std::chrono::steady_clock::now() < until; ++looks) {
+    EXPECT_GE(live_children(::getpid()), 2);
+    EXPECT_EQ(processes_of_session(child.pid()), std::vector<pid_t>{child.pid()});
+  }
+  ::kill(churn, SIGKILL);
+  ::waitpid(churn, nullptr, 0);
+  child.signal(SIGKILL);
+  EXPECT_TRUE(child.wait_for(seconds(10)));
 }
 
 TEST_F(Processes, HowAChildEndedIsSaidInWords) {

@@ -1,3 +1,4 @@
+#include "experiments/file_text.h"
 #include "tests/slurm/slurm_cluster.h"
 
 #include <fcntl.h>
@@ -11,7 +12,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <random>
 #include <stdexcept>
@@ -23,10 +23,7 @@ namespace {
 
 constexpr auto kStartLimit = std::chrono::seconds(60);
 
-std::string contents(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+std::string contents(const std::filesystem::path& file) { return file_text(file).value_or(""); }
 
 // Several at once, so that they differ.
 std::vector<int> free_ports(std::size_t count) {
