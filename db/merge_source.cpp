@@ -9,6 +9,7 @@
 #include "db/schema.h"
 #include "db/sqlite.h"
 #include "db/store.h"
+#include "experiments/host.h"
 #include "experiments/storage_advice.h"
 
 namespace tenfold {
@@ -67,7 +68,7 @@ bool MergeSource::needs_copy() const {
 }
 
 void MergeSource::copy() {
-  const fs::path place = fs::temp_directory_path();
+  const fs::path place = temporary_folder();
   std::string name = (place / "tenfold-merge-XXXXXX").string();
   if (!::mkdtemp(name.data())) throw storage_error(place, "a store cannot be copied there to be merged", errno);
   const fs::path folder = name, copied = folder / store_.filename();

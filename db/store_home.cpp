@@ -130,13 +130,19 @@ StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(d
   remove_asides(db);
   folder_.emplace(base, kPrefix);
   live_ = folder_->path() / db.filename();
-  if (std::error_code none; !fs::exists(db, none)) return;
+  std::error_code error;
+  const bool is_there = fs::exists(db, error);
+  // Not as if there were none: the first publication would put an empty store in its place.
+  if (error) throw storage_error(db, "the store cannot be looked at", error.value());
+  if (!is_there) return;
   if (has_write_ahead_log(db) || fs::exists(db.string() + "-journal")) {
     // A run without publication was here, perhaps killed: its log is made part of the file, once and for all.
     Connection connection(db, Connection::Access::read_write);
     connection.execute("PRAGMA journal_mode = DELETE");
   }
-  if (fs::file_size(db) > 0) copy_store(db, live_);
+  const std::uintmax_t bytes = fs::file_size(db, error);
+  if (error) throw storage_error(db, "the store cannot be looked at", error.value());
+  if (bytes > 0) copy_store(db, live_);
 }
 
 void StoreHome::confirm_lock() const {

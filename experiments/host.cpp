@@ -2,7 +2,11 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
+#include <system_error>
+
+#include "experiments/error.h"
 
 namespace tenfold {
 
@@ -16,6 +20,15 @@ std::string boot_id() {
   std::string id;
   std::getline(in, id);
   return id;
+}
+
+std::filesystem::path temporary_folder() {
+  std::error_code error;
+  std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+  if (!error) return folder;
+  const char* named = std::getenv("TMPDIR");
+  throw Error(ErrorKind::storage, "temporary files cannot be in " + (named ? "TMPDIR=" + std::string(named) : "/tmp") +
+                                      ": " + error.message() + "; set TMPDIR to a folder that may be written");
 }
 
 }  // namespace tenfold

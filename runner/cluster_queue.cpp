@@ -8,6 +8,7 @@
 
 #include "experiments/error.h"
 #include "experiments/file_text.h"
+#include "experiments/host.h"
 #include "experiments/unique_fd.h"
 #include "runner/spawn.h"
 
@@ -20,7 +21,7 @@ constexpr auto kLookLimit = std::chrono::seconds(5);  // a busy controller shall
 class Output {
  public:
   Output() {
-    std::string name = (std::filesystem::temp_directory_path() / "tenfold-cluster-XXXXXX").string();
+    std::string name = (temporary_folder() / "tenfold-cluster-XXXXXX").string();
     if (!UniqueFd(::mkstemp(name.data())))
       throw Error(ErrorKind::storage, "cannot make a file in " + std::filesystem::path(name).parent_path().string());
     file_ = name;

@@ -7,6 +7,7 @@
 
 #include "experiments/error.h"
 #include "experiments/file_text.h"
+#include "experiments/host.h"
 #include "runner/spawn.h"
 
 namespace tenfold {
@@ -39,7 +40,7 @@ std::optional<fs::path> find_program(const std::string& name) {
 
 ProbeResult probe(const fs::path& program, std::vector<std::string> arguments,
                   const std::vector<std::string>& extra_environment, std::chrono::seconds limit) {
-  const ScratchFolder scratch(fs::temp_directory_path());
+  const ScratchFolder scratch(temporary_folder());
   SpawnRequest request;
   request.program = program;
   request.arguments = std::move(arguments);

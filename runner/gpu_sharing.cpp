@@ -50,7 +50,8 @@ std::string first_line_of(const std::filesystem::path& file) {
 }  // namespace
 
 std::filesystem::path mps_folder(const std::filesystem::path& front_socket, int launcher) {
-  if (!front_socket.empty() && std::filesystem::exists(front_socket.parent_path()))
+  std::error_code ignored;
+  if (!front_socket.empty() && std::filesystem::exists(front_socket.parent_path(), ignored))
     return front_socket.parent_path() / "mps";
   const char* temporary = ::access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
   return std::filesystem::path(temporary) /
@@ -60,7 +61,8 @@ std::filesystem::path mps_folder(const std::filesystem::path& front_socket, int 
 GpuSharing share_gpus(bool first, const std::filesystem::path& folder) {
   if (const char* theirs = std::getenv("CUDA_MPS_PIPE_DIRECTORY"); theirs && *theirs)
     return {{}, std::string("trainers share GPUs through the MPS daemon of CUDA_MPS_PIPE_DIRECTORY=") + theirs};
-  if (std::filesystem::exists(std::filesystem::path(kTheirFolder) / "control"))
+  // Closed to us, it serves somebody else.
+  if (std::error_code ignored; std::filesystem::exists(std::filesystem::path(kTheirFolder) / "control", ignored))
     return {{}, std::string("trainers share GPUs through this machine's MPS daemon (") + kTheirFolder + ")"};
   const GpuSharing strange{{},
                            "MPS is not used: " + folder.string() + " is not a folder of this user's alone" + kTurns};

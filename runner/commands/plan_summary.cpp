@@ -169,7 +169,7 @@ class Summariser {
   void look_at_store() {
     fits_done_.assign(prepared_.plan.fits.size(), false);
     trials_over_.assign(prepared_.plan.trials.size(), false);
-    if (!std::filesystem::exists(db_)) return;
+    if (std::error_code error; !std::filesystem::exists(db_, error) && !error) return;
     stored_ = read_stored_units(db_, summary_.name, prepared_.experiment.base().on_nonfinite);
     StoredWork work;
     for (std::size_t i = 0; i < fits_done_.size(); ++i) {
