@@ -77,6 +77,7 @@ class Merger {
     match_fits();
     match_trials();
     refuse_conflicts();
+    leave_out_fits_still_lost(db_, checkpoint_folder(shard_), checkpoint_folder(out_));
     summary.trials_known += count("both_trial");
     summary.fits_taken += count("take_fit");
     summary.trials_taken += count("take_trial");

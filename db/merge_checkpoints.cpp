@@ -56,7 +56,32 @@ std::optional<std::string> copy_file(const std::filesystem::path& from, const st
   return std::nullopt;
 }
 
+// Rows come from a file of somebody else's: no part of a path may lead out of the folder.
+bool is_file_name(const std::filesystem::path& path) {
+  return path.filename() == path && !path.empty() && path != "." && path != "..";
+}
+
 }  // namespace
+
+void leave_out_fits_still_lost(Connection& db, const std::filesystem::path& from_folder,
+                               const std::filesystem::path& to_folder) {
+  std::vector<std::int64_t> lost;
+  {
+    Statement select(db,
+                     "SELECT k.new, c.path, c.sha256 FROM take_fit k JOIN shard.checkpoint c ON c.id = (SELECT id FROM "
+                     "shard.checkpoint WHERE fit = k.old ORDER BY step DESC, id DESC LIMIT 1) WHERE EXISTS (SELECT 1 "
+                     "FROM main.attempt a JOIN shard.attempt b ON b.host = a.host AND b.pid = a.pid AND b.started_at = "
+                     "a.started_at WHERE a.fit = k.new AND b.fit = k.old AND b.outcome = 'done')");
+    while (select.next()) {
+      const std::filesystem::path name = select.text(1);
+      const std::string sha256 = select.text(2);
+      if (!is_file_name(name) || !(holds(to_folder / name, sha256) || holds(from_folder / name, sha256)))
+        lost.push_back(select.integer(0));
+    }
+  }
+  Statement leave(db, "DELETE FROM temp.take_fit WHERE new = ?1");
+  for (const std::int64_t fit : lost) leave.bind(1, fit).run();
+}
 
 std::vector<LostCheckpoint> copy_checkpoint_files(Connection& db, const std::filesystem::path& from_folder,
                                                   const std::filesystem::path& to_folder) {
@@ -68,9 +93,9 @@ std::vector<LostCheckpoint> copy_checkpoint_files(Connection& db, const std::fil
                    "OR c.trial IN (SELECT old FROM take_trial) ORDER BY 1");
   while (select.next()) {
     const std::string path = select.text(0), sha256 = select.text(1);
-    const std::filesystem::path name = std::filesystem::path(path).filename();
+    const std::filesystem::path name = path;
     std::optional<std::string> reason = "its name is not one of a file";
-    if (name == path && !name.empty() && name != "." && name != "..") {
+    if (is_file_name(name)) {
       std::error_code error;
       std::filesystem::create_directories(to_folder, error);
       if (error) throw storage_error(to_folder, "the folder of checkpoints cannot be made", error.value());

@@ -16,6 +16,11 @@ struct LostCheckpoint {
   std::string reason;
 };
 
+// Takes fits out of temp.take_fit that an earlier merge took and reopened for want of these files, if it would have to
+// do so again: to be taken twice would repeat their attempts and drop what was computed of them here since.
+void leave_out_fits_still_lost(Connection& db, const std::filesystem::path& from_folder,
+                               const std::filesystem::path& to_folder);
+
 // Copies the files of all checkpoints of units to be taken, so that they are on the disk before rows name them. Those
 // that are missing or not what their rows say are in the result, and in temp.lost_checkpoint(path, sha256).
 // Throws Error(storage): they cannot be written.

@@ -5,8 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
+#include "experiments/file_text.h"
 #include "tests/faults/fault_run.h"
 
 namespace tenfold {
@@ -43,10 +43,7 @@ class MergedCheckpoints : public FaultRun {
     return work_.file(std::string(kShard) + ".checkpoints") / name;
   }
   std::filesystem::path merged(const std::string& name) const { return work_.file("a.db.checkpoints") / name; }
-  static std::string contents(const std::filesystem::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  static std::string contents(const std::filesystem::path& file) { return file_text(file).value_or(""); }
   Finished merge() const { return work_.tenfold({"merge", "a.db", kShard}); }
   std::string number(const std::string& sql) { return work_.query("a.db", "SELECT count(*) FROM " + sql); }
   void expect_the_same_results() {
@@ -83,6 +80,12 @@ TEST_F(MergedCheckpoints, WithoutItsFilesAShardIsMergedAndItsFitsAreComputedAgai
   EXPECT_NE(number("event WHERE kind = 'checkpoint_damaged'"), "0\n");
   EXPECT_NE(number("event WHERE kind = 'fit_reopened'"), "0\n");
   EXPECT_EQ(number("fit WHERE status = 'done'"), "0\n");
+
+  // Merged once more without them, nothing is there twice.
+  const std::string attempts = number("attempt"), events = number("event");
+  EXPECT_EQ(merge().exit_code, 1);
+  EXPECT_EQ(number("attempt"), attempts);
+  EXPECT_EQ(number("event"), events);
 
   // Fetched after all: merged again, it has what it had.
   std::filesystem::rename(work_.file("elsewhere"), of_shard(""));
