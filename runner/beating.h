@@ -3,8 +3,23 @@
 #include <chrono>
 #include <functional>
 #include <future>
+#include <system_error>
 
 namespace tenfold {
+
+// Begins `work` in a thread aside; where there is no thread to be had (ulimit -u, a container's limit), does it at
+// once.
+template <class Work>
+auto begin_aside(Work work) {
+  try {
+    return std::async(std::launch::async, work);
+  } catch (const std::system_error&) {
+    std::packaged_task<decltype(work())()> task(work);
+    auto done = task.get_future();
+    task();
+    return done;
+  }
+}
 
 // Waits for what another thread reads or writes while `beat` tells others, at each pause, that this process lives: by
 // who hears nothing it is taken for dead.

@@ -200,7 +200,8 @@ void Coordinator::lose_worker(int rank, const std::string& reason) {
 
 void Coordinator::begin_drain(const std::string& why) {
   draining_ = true;
-  drain_until_ = Clock::now() + drain_limit();
+  drain_began_ = Clock::now();
+  drain_until_ = drain_began_ + drain_limit();
   writer_.submit(AddEvent{std::nullopt, "drain", why});
   for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::drain, {}, 0, ""});
 }

@@ -14,6 +14,7 @@ namespace {
 constexpr auto kPause = std::chrono::milliseconds(50);
 constexpr auto kHeartbeat = std::chrono::seconds(1);
 constexpr auto kReport = std::chrono::milliseconds(500);
+constexpr auto kPatience = std::chrono::minutes(10);  // with a disk that does not answer, when we are to stop
 
 }  // namespace
 
@@ -22,10 +23,13 @@ void Coordinator::give_signs_of_life(Clock::time_point now) {
     last_heartbeat_ = now;
     for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::heartbeat, {}, 0, ""});
   }
-  if (now - last_report_ >= kReport) report_progress(now);
+  // Not while the run is only being opened: until the front hears of a run, it ends one at once that is to stop.
+  if (watch_ && now - last_report_ >= kReport) report_progress(now);
 }
 
 void Coordinator::beat() {
+  // Storage that is gone for good may block its reader for ever; then we show no life, and are ended as one that hangs.
+  if (draining_ && Clock::now() - drain_began_ > kPatience) return;
   if (watch_) watch_->turn();
   // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
   // stuck.
@@ -36,8 +40,9 @@ void Coordinator::beat() {
 }
 
 std::string Coordinator::hash_of(const std::string& file) {
+  const Clock::time_point begin = Clock::now();
   port_.hold_receives(true);  // what is said meanwhile waits with those who say it
-  std::future<std::string> hash = std::async(std::launch::async, [&file] {
+  std::future<std::string> hash = begin_aside([&file] {
     fault_point("hash");
     return sha256_file(file).hex();
   });
@@ -45,13 +50,15 @@ std::string Coordinator::hash_of(const std::string& file) {
   port_.hold_receives(holding_);
   const Clock::time_point now = Clock::now();
   for (Peer& peer : peers_) peer.last_heard = now;  // their silence was our doing
+  for (auto& [number, array] : running_)
+    if (array.due != Clock::time_point::max()) array.due += now - begin;
   if (draining_) drain_until_ = std::max(drain_until_, now + drain_limit());
   return hash.get();
 }
 
 // A store that is published may be large, and the network slow.
 void Coordinator::commit_everything() {
-  std::future<void> committed = std::async(std::launch::async, [this] { writer_.flush(); });
+  std::future<void> committed = begin_aside([this] { writer_.flush(); });
   wait_beating(committed, kPause, [this] { beat(); });
   committed.get();
 }

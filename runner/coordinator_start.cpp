@@ -82,6 +82,8 @@ void Coordinator::make_unit_ready(std::int32_t number) { scheduler_->make_ready(
 
 std::int64_t Coordinator::usable_resume_step(std::int32_t number) {
   Unit& u = unit(number);
+  // What is not begun needs no look at its files, which may be large.
+  if (draining_) return u.checkpoints.empty() ? -1 : u.checkpoints.front().step;
   for (const std::string& problem : checkpoints_.keep_usable(u.checkpoints)) {
     event(number, "checkpoint_damaged", problem);
     front_.note(name(number) + ": " + problem);

@@ -5,7 +5,6 @@
 
 #include <cstdlib>
 #include <exception>
-#include <future>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -17,6 +16,7 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "experiments/host.h"
+#include "experiments/storage_advice.h"
 #include "runner/beating.h"
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
@@ -91,7 +91,7 @@ struct OpenedRun {
 // Large data sets, stores to be copied and leases to be waited for take long; workers that hear nothing meanwhile would
 // take us for dead.
 std::unique_ptr<OpenedRun> open_beating(const RankOptions& options, MessagePort& port) {
-  std::future<std::unique_ptr<OpenedRun>> opened = std::async(std::launch::async, [&options] {
+  std::future<std::unique_ptr<OpenedRun>> opened = begin_aside([&options] {
     fault_point("open");
     return std::make_unique<OpenedRun>(options);
   });
@@ -117,7 +117,9 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.peer_silence_s = peer_silence_s();
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
   settings.ends_at = options.run.ends_at;
-  std::filesystem::create_directories(settings.checkpoint_folder);
+  std::error_code error;
+  std::filesystem::create_directories(settings.checkpoint_folder, error);
+  if (error) throw storage_error(settings.checkpoint_folder, "the folder of checkpoints cannot be made", error.value());
   StoreWriter writer(std::move(opened->store), &opened->home);
   if (!options.restarted_because.empty())
     writer.submit(AddEvent{std::nullopt, "run_restarted", options.restarted_because});

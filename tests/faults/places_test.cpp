@@ -35,8 +35,7 @@ class Places : public FaultRun {
           return work_.query("a.db", "SELECT count(DISTINCT fit) >= " + count + " FROM checkpoint") == "1\n";
         })) {
       ::kill(pid, SIGTERM);
-      FAIL() << "no checkpoints: " << work_.wait(pid, seconds(20)).output
-             << work_.query("a.db", "SELECT * FROM event");
+      FAIL() << "no checkpoints: " << work_.wait(pid, seconds(20)).output << work_.query("a.db", "SELECT * FROM event");
     }
     ::kill(pid, SIGTERM);
     ASSERT_EQ(work_.wait(pid, seconds(20)).exit_code, 75);
@@ -130,6 +129,15 @@ TEST_F(Places, AStoreIsTheSameByItsNameAndByALinkToIt) {
   expect_goes_on("a.db");
   EXPECT_TRUE(std::filesystem::is_symlink(work_.file("a.db"))) << "what is published replaces the store, not the link";
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'checkpoint_damaged'"), "0\n");
+}
+
+TEST_F(Places, AFolderOfCheckpointsThatLedElsewhereIsNamed) {
+  std::filesystem::create_directory_symlink("/purged/scratch", work_.file("a.db.checkpoints"));
+  const Finished finished = complete("a.db");
+  EXPECT_EQ(finished.exit_code, 6) << finished.output;
+  EXPECT_THAT(finished.output, HasSubstr("a.db.checkpoints: the folder of checkpoints cannot be made"));
+  std::filesystem::remove(work_.file("a.db.checkpoints"));
+  finish("a.db");
 }
 
 TEST_F(Places, AGpuThatIsNotThereIsNamedAndNothingIsLost) {

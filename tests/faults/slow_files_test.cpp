@@ -77,6 +77,24 @@ TEST_F(SlowFiles, ADrainMeanwhileReachesAll) {
   expect_drained(work_.wait(pid, seconds(200)));
 }
 
+// Nothing is under way yet that would have to be saved.
+TEST_F(SlowFiles, WhoStopsARunThatOnlyReadsWhereToGoOnIsNotKeptWaiting) {
+  const pid_t begun = work_.start(run("a.db"));
+  ASSERT_TRUE(Workspace::wait_until([&] { return work_.holds("a.db", "SELECT count(*) > 0 FROM checkpoint"); }));
+  ::kill(begun, SIGTERM);
+  ASSERT_EQ(work_.wait(begun).exit_code, 75);
+  be_slow_at("hash:1");
+  const pid_t again = work_.start(run("a.db"));
+  ASSERT_TRUE(is_slow_now());
+  ::kill(again, SIGTERM);
+  const Finished stopped = work_.wait(again);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.output;
+  EXPECT_THAT(stopped.output, HasSubstr("Stopped at once"));
+  expect_none_left(work_);
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  finish("a.db");
+}
+
 TEST_F(SlowFiles, WorkersWaitForTheDataAndTheStore) {
   be_slow_at("open:1");
   finish("a.db");
