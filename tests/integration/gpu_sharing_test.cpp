@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "experiments/file_text.h"
 #include "tests/integration/run_process.h"
 
 namespace tenfold {
@@ -70,10 +71,7 @@ class GpuSharing : public testing::Test {
     }
     return "nothing";
   }
-  std::string said() {
-    std::ifstream in(work_.file("bin/said"));
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
+  std::string said() { return file_text(work_.file("bin/said")).value_or(""); }
 
   Workspace work_;
   pid_t launcher_ = -1;

@@ -1,5 +1,5 @@
-#include "experiments/file_text.h"
 #include "tests/integration/run_process.h"
+#include "experiments/file_text.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

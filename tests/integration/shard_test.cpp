@@ -4,10 +4,9 @@
 #include <signal.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 
+#include "experiments/file_text.h"
 #include "tests/faults/fault_run.h"
 
 namespace tenfold {
@@ -34,9 +33,7 @@ class ShardRun : public FaultRun {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(here)) {
       const std::string name = entry.path().lexically_relative(here).string();
       if (name == "output" || name.starts_with("merged")) continue;
-      std::string& contents = found[name];  // none of folders
-      std::ifstream in(entry.path(), std::ios::binary);
-      if (!entry.is_directory()) contents = {std::istreambuf_iterator<char>(in), {}};
+      found[name] = file_text(entry.path()).value_or("");  // none of folders
     }
     return found;
   }

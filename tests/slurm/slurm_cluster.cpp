@@ -1,5 +1,5 @@
-#include "experiments/file_text.h"
 #include "tests/slurm/slurm_cluster.h"
+#include "experiments/file_text.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>

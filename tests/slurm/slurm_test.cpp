@@ -5,12 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <memory>
 #include <thread>
 
+#include "experiments/file_text.h"
 #include "tests/integration/run_process.h"
 #include "tests/slurm/slurm_cluster.h"
 
@@ -127,8 +126,7 @@ class Slurm : public testing::Test {
     return came;
   }
   static std::string log_of(const std::string& db, const std::string& job, const std::string& experiment = "fake") {
-    std::ifstream in(work_->file(db + ".jobs/" + experiment + "-" + job + ".log"));
-    return {std::istreambuf_iterator<char>(in), {}};
+    return file_text(work_->file(db + ".jobs/" + experiment + "-" + job + ".log")).value_or("");
   }
   static bool has_checkpoints(const std::string& db) { return work_->holds(db, "SELECT count(*) > 0 FROM checkpoint"); }
 
