@@ -4,11 +4,18 @@
 
 #include "db/store.h"
 #include "db/store_impl.h"
+#include "experiments/storage_advice.h"
 
 // Which checkpoint rows live, and which files nobody refers to any more.
 namespace tenfold {
 
 std::filesystem::path checkpoint_folder(const std::filesystem::path& db) { return db.string() + ".checkpoints"; }
+
+void make_checkpoint_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) throw storage_error(folder, "the folder of checkpoints cannot be made", error.value());
+}
 
 std::vector<Store::Impl::CheckpointRow> Store::Impl::checkpoint_rows(UnitKind kind, RowId unit) {
   Statement& select = kind == UnitKind::fit ? statements->checkpoints_of_fit : statements->checkpoints_of_trial;

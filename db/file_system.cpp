@@ -8,6 +8,7 @@
 #include <map>
 
 #include "experiments/error.h"
+#include "experiments/storage_advice.h"
 
 namespace tenfold {
 
@@ -40,6 +41,13 @@ bool is_store_published(const std::filesystem::path& db) {
   if (wanted != "auto")
     throw Error(ErrorKind::config, "TENFOLD_PUBLISH=" + wanted + ": known are auto, always and never");
   return file_system_of(db).network;
+}
+
+bool is_store_there(const std::filesystem::path& db) {
+  std::error_code error;
+  const bool there = std::filesystem::exists(db, error);
+  if (error) throw storage_error(db, "the store cannot be looked at", error.value());
+  return there;
 }
 
 bool has_write_ahead_log(const std::filesystem::path& db) {

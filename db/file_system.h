@@ -16,6 +16,9 @@ FileSystem file_system_of(const std::filesystem::path& file);
 // $TENFOLD_PUBLISH says (always, never; auto by default). Throws Error(config) for another value.
 bool is_store_published(const std::filesystem::path& db);
 
+// Throws Error(storage) where that cannot be seen: no permission, a server that does not answer.
+bool is_store_there(const std::filesystem::path& db);
+
 // Version bytes of SQLite's header: 1 without, 2 with a write-ahead log (https://sqlite.org/fileformat2.html).
 inline constexpr int kSqliteVersionBytes = 18;
 bool has_write_ahead_log(const std::filesystem::path& db);  // or one lies beside it

@@ -9,10 +9,10 @@
 #include <optional>
 #include <system_error>
 
+#include "db/store.h"
 #include "experiments/error.h"
 #include "experiments/file_aside.h"
 #include "experiments/hash.h"
-#include "experiments/storage_advice.h"
 #include "experiments/unique_fd.h"
 
 namespace tenfold {
@@ -96,9 +96,7 @@ std::vector<LostCheckpoint> copy_checkpoint_files(Connection& db, const std::fil
     const std::filesystem::path name = path;
     std::optional<std::string> reason = "its name is not one of a file";
     if (is_file_name(name)) {
-      std::error_code error;
-      std::filesystem::create_directories(to_folder, error);
-      if (error) throw storage_error(to_folder, "the folder of checkpoints cannot be made", error.value());
+      make_checkpoint_folder(to_folder);
       reason = copy_file(from_folder / name, to_folder / name, sha256);
     }
     if (!reason) continue;

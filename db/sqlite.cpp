@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "db/file_system.h"
-#include "experiments/storage_advice.h"
 
 namespace tenfold {
 namespace {
@@ -89,10 +88,7 @@ Connection::Connection(const std::filesystem::path& file, Access access) : file_
       open(file_uri(file, ""), kCommon | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
       return;
     }
-    std::error_code error;
-    const bool is_there = std::filesystem::exists(file, error);
-    if (error) throw storage_error(file, "the store cannot be looked at", error.value());
-    if (!is_there)
+    if (!is_store_there(file))
       throw Error(ErrorKind::storage,
                   file.string() + ": there is no such store; run an experiment first, or name its file with --db");
     if (access == Access::untouched || is_published_copy(file)) {

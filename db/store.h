@@ -151,6 +151,7 @@ class Store {
   std::unique_ptr<Impl> impl_;
 };
 
+void make_checkpoint_folder(const std::filesystem::path& folder);          // throws Error(storage)
 std::filesystem::path checkpoint_folder(const std::filesystem::path& db);  // <db>.checkpoints, db as the user named it
 
 }  // namespace tenfold

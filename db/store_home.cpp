@@ -14,6 +14,7 @@
 #include "db/sqlite.h"
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
+#include "experiments/file_aside.h"
 #include "experiments/storage_advice.h"
 #include "experiments/unique_fd.h"
 
@@ -38,14 +39,6 @@ fs::path node_folder() {
   if (possible.empty())
     throw Error(ErrorKind::storage, "no folder for the live store on this node: set TMPDIR to one that may be written");
   return possible;
-}
-
-void sync_file(const fs::path& file, int flags) {
-  const UniqueFd opened(::open(file.c_str(), flags | O_CLOEXEC));
-  if (!opened) throw storage_error(file, "cannot be opened", errno);
-  // Some network file systems know no fsync of a folder; there the rename itself is what they offer.
-  if (::fsync(opened.get()) != 0 && errno != EINVAL && errno != ENOTSUP)
-    throw storage_error(file, "cannot be brought to the disk", errno);
 }
 
 struct CloseDatabase {
@@ -130,16 +123,14 @@ StoreHome::StoreHome(const fs::path& db, const RunLock& lock) : db_(db), live_(d
   remove_asides(db);
   folder_.emplace(base, kPrefix);
   live_ = folder_->path() / db.filename();
-  std::error_code error;
-  const bool is_there = fs::exists(db, error);
-  // Not as if there were none: the first publication would put an empty store in its place.
-  if (error) throw storage_error(db, "the store cannot be looked at", error.value());
-  if (!is_there) return;
+  // Not as if there were none where that cannot be seen: the first publication would put an empty store in its place.
+  if (!is_store_there(db)) return;
   if (has_write_ahead_log(db) || fs::exists(db.string() + "-journal")) {
     // A run without publication was here, perhaps killed: its log is made part of the file, once and for all.
     Connection connection(db, Connection::Access::read_write);
     connection.execute("PRAGMA journal_mode = DELETE");
   }
+  std::error_code error;
   const std::uintmax_t bytes = fs::file_size(db, error);
   if (error) throw storage_error(db, "the store cannot be looked at", error.value());
   if (bytes > 0) copy_store(db, live_);
@@ -161,7 +152,7 @@ void StoreHome::publish() const {
   copy_store(live_, aside.file());
   confirm_lock();  // as late as can be: another host may have taken over while this one slept
   aside.rename_to(db_);
-  sync_file(folder_of(db_), O_RDONLY | O_DIRECTORY);
+  sync_folder_of(db_);
 }
 
 fs::path StoreHome::keep_live() {

@@ -19,6 +19,8 @@ namespace {
   throw storage_error(file, what, errno);
 }
 
+}  // namespace
+
 void sync_folder_of(const std::filesystem::path& file) {
   const std::filesystem::path folder = file.has_parent_path() ? file.parent_path() : ".";
   const UniqueFd opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -26,8 +28,6 @@ void sync_folder_of(const std::filesystem::path& file) {
   // Some network file systems know no fsync of a folder; there the rename itself is what they offer.
   if (::fsync(opened.get()) != 0 && errno != EINVAL && errno != ENOTSUP) fail(folder, "cannot be brought to the disk");
 }
-
-}  // namespace
 
 FileAside::FileAside(const std::filesystem::path& target) : target_(target), aside_(target) {
   static std::atomic<unsigned> counter{0};  // threads of one process may write the same target

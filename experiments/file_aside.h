@@ -26,4 +26,7 @@ class FileAside {
   bool committed_ = false;
 };
 
+// After a rename to `file`: on the disk. Throws Error(storage), naming the folder.
+void sync_folder_of(const std::filesystem::path& file);
+
 }  // namespace tenfold

@@ -203,7 +203,7 @@ void Coordinator::begin_drain(const std::string& why) {
   drain_began_ = Clock::now();
   drain_until_ = drain_began_ + drain_limit();
   writer_.submit(AddEvent{std::nullopt, "drain", why});
-  for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::drain, {}, 0, ""});
+  port_.send_to_workers(MessageKind::drain);
 }
 
 Coordinator::Clock::duration Coordinator::drain_limit() const {
@@ -249,7 +249,7 @@ void Coordinator::report_progress(Clock::time_point now) {
 void Coordinator::dismiss_workers() {
   report_progress(Clock::now());
   dismissed_ = true;
-  for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::finish, {}, 0, ""});
+  port_.send_to_workers(MessageKind::finish);
   const Clock::time_point limit = Clock::now() + std::chrono::seconds(1);
   std::vector<pollfd> none;
   while (!port_.all_sent() && Clock::now() < limit) {

@@ -206,8 +206,8 @@ class Coordinator {
   std::string last_loss_;              // why the last worker was written off
   std::string storage_problem_;        // why the run stops
   std::optional<Clock::time_point> last_storage_note_;
-  Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_began_{}, drain_until_{}, last_tick_{}, last_problems_{},
-      last_heartbeat_{}, last_report_{};
+  Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_began_{}, drain_until_{}, last_tick_{},
+      last_problems_{}, last_heartbeat_{}, last_report_{};
   Pacer pacer_;
   std::optional<StuckWatch> watch_;  // of the loop and what follows it
 };

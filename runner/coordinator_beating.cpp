@@ -21,7 +21,7 @@ constexpr auto kPatience = std::chrono::minutes(10);  // with a disk that does n
 void Coordinator::give_signs_of_life(Clock::time_point now) {
   if (now - last_heartbeat_ >= kHeartbeat && !dismissed_) {
     last_heartbeat_ = now;
-    for (int rank = 1; rank < port_.size(); ++rank) port_.send(rank, {MessageKind::heartbeat, {}, 0, ""});
+    port_.send_to_workers(MessageKind::heartbeat);
   }
   // Not while the run is only being opened: until the front hears of a run, it ends one at once that is to stop.
   if (watch_ && now - last_report_ >= kReport) report_progress(now);

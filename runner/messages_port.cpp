@@ -56,6 +56,10 @@ MessagePort::~MessagePort() {
   }
 }
 
+void MessagePort::send_to_workers(MessageKind kind) {
+  for (int rank = 1; rank < size(); ++rank) send(rank, {kind, {}, 0, ""});
+}
+
 void MessagePort::send(int rank, const Message& message) {
   Peer& peer = peers_[static_cast<std::size_t>(rank)];
   if (!peer.dropped) peer.writer.add(message);

@@ -30,6 +30,7 @@ class MessagePort {
   int size() const { return size_; }
 
   void send(int rank, const Message& message);  // queued; moved by progress()
+  void send_to_workers(MessageKind kind);       // of rank 0: to all others, without content
   bool progress();                              // true when anything moved
   std::optional<Received> next();
 

@@ -16,7 +16,6 @@
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
 #include "experiments/host.h"
-#include "experiments/storage_advice.h"
 #include "runner/beating.h"
 #include "runner/coordinator.h"
 #include "runner/coordinator_front.h"
@@ -97,7 +96,7 @@ std::unique_ptr<OpenedRun> open_beating(const RankOptions& options, MessagePort&
   });
   port.hold_receives(true);  // their first words wait
   wait_beating(opened, std::chrono::milliseconds(500), [&port] {
-    for (int rank = 1; rank < port.size(); ++rank) port.send(rank, {MessageKind::heartbeat, {}, 0, ""});
+    port.send_to_workers(MessageKind::heartbeat);
     port.progress();
   });
   port.hold_receives(false);
@@ -117,9 +116,7 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   settings.peer_silence_s = peer_silence_s();
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);
   settings.ends_at = options.run.ends_at;
-  std::error_code error;
-  std::filesystem::create_directories(settings.checkpoint_folder, error);
-  if (error) throw storage_error(settings.checkpoint_folder, "the folder of checkpoints cannot be made", error.value());
+  make_checkpoint_folder(settings.checkpoint_folder);
   StoreWriter writer(std::move(opened->store), &opened->home);
   if (!options.restarted_because.empty())
     writer.submit(AddEvent{std::nullopt, "run_restarted", options.restarted_because});

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <optional>
 #include <ostream>
 
 #include "datasets/dataset.h"
@@ -34,9 +35,10 @@ void write_file(const fs::path& file, const std::string& text) {
 std::string read_file(const fs::path& file, std::uintmax_t limit) {
   std::error_code error;
   const std::uintmax_t size = fs::file_size(file, error);
-  if (error || size > limit)
-    throw Error(ErrorKind::communication, "the trainer left no readable result in " + file.string());
-  return file_text(file).value_or("");
+  std::optional<std::string> text;
+  if (!error && size <= limit) text = file_text(file);
+  if (!text) throw Error(ErrorKind::communication, "the trainer left no readable result in " + file.string());
+  return *text;
 }
 
 fs::path existing(const fs::path& path, const char* flag) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "db/file_system.h"
 #include "runner/commands/plan_describe.h"
 #include "runner/commands/plan_store.h"
 #include "runner/member_cost.h"
@@ -169,7 +170,7 @@ class Summariser {
   void look_at_store() {
     fits_done_.assign(prepared_.plan.fits.size(), false);
     trials_over_.assign(prepared_.plan.trials.size(), false);
-    if (std::error_code error; !std::filesystem::exists(db_, error) && !error) return;
+    if (!is_store_there(db_)) return;
     stored_ = read_stored_units(db_, summary_.name, prepared_.experiment.base().on_nonfinite);
     StoredWork work;
     for (std::size_t i = 0; i < fits_done_.size(); ++i) {
