@@ -37,7 +37,7 @@ class AdaptArray {
  private:
   std::int64_t lane_count() const { return static_cast<std::int64_t>(lanes_.size()); }
   const TttSpec& ttt() const { return members_.front().ttt(); }  // for what is equal in the array
-  AdaptationState adaptation_state() { return {*model_, state_, adapted_, optimizer_.get(), members_}; }
+  AdaptationState adaptation_state() { return {*model_, state_, adapted_, optimizer_.get(), members_, kept_.get()}; }
   void select_adapted();
   void resume();
   void compute_update(std::int64_t length);
@@ -152,12 +152,8 @@ void AdaptArray::select_adapted() {
 }
 
 void AdaptArray::resume() {
-  CheckpointReader reader;
-  for (std::size_t k = 0; k < members_.size(); ++k) {
-    if (!members_[k].base.job.resume) continue;
-    restore_adaptation(adaptation_state(), k, reader);
-    clock_.written(members_[k].base.job.resume->step);
-  }
+  restore_adaptation(adaptation_state());
+  if (const auto& from = members_.front().base.job.resume) clock_.written(from->step);
 }
 
 // One update of every lane: what a CUDA graph captures.
@@ -291,7 +287,7 @@ void AdaptArray::report_pass(std::int64_t pass, double wall_s) {
 void AdaptArray::checkpoint(std::int64_t pass) {
   if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
   if (context_.leads())
-    context_.reporter.checkpoint(try_checkpoint(context_.job, pass, save_adaptation(adaptation_state())));
+    context_.reporter.checkpoint(try_checkpoint(context_.job, pass, save_adaptation(adaptation_state(), pass)));
   clock_.written(pass);
 }
 
@@ -301,6 +297,8 @@ void AdaptArray::finish_members(std::int64_t pass) {
   const auto ends = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
   if (kept_) kept_->put_back_nonfinite(state_, members_, pass);
+  // Before the evaluation, for a drain may end that.
+  end_members([&](const AdaptMember& member) { return ends(member) && !member.failure.empty(); }, TrialStatus::failed);
   // Who is put back to a pass after which it was measured already is not measured again.
   const std::int64_t every = ttt().eval_every_steps.value_or(0);
   const auto measured = [&](const AdaptMember& member) {
@@ -357,7 +355,6 @@ void AdaptArray::advance() {
   std::int64_t pass = members_.front().base.job.resume ? members_.front().base.job.resume->step + 1 : 0;
   if (pass == 0) evaluation_.evaluate(state_, Phase::before, 0, everyone, drain_watch(context_));
   resume();
-  if (kept_) kept_->keep(state_);
   finish_members(pass - 1);
   tables_.clear();
   tables_.upload(masks_.tables());

@@ -3,6 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "experiments/error.h"
 
 namespace tenfold {
 namespace {
@@ -31,46 +35,84 @@ at::Tensor by_member(const at::Tensor& lanes, std::int64_t members) {
   return lanes.detach().view(shape);
 }
 
+std::string kept_name(const std::string& name) { return "kept/" + name; }
+
+// Member `index`'s lanes of a tensor, as far as they hold samples.
+void restore_lanes(const AdaptationState& a, std::size_t index, MemberTensors& saved, const std::string& name,
+                   const at::Tensor& lanes) {
+  const AdaptMember& member = a.members[index];
+  at::Tensor view = by_member(lanes, static_cast<std::int64_t>(a.members.size()));
+  const auto found = saved.tensors.find(name);
+  if (found != saved.tensors.end() && found->second.dim() == view.dim() && resets_by_batch(a.members)) {
+    const std::int64_t common = std::min(found->second.size(1), view.size(1));
+    if (common * member.ttt().batch_size.value() >= static_cast<std::int64_t>(member.query_rows.size())) {
+      found->second = found->second.narrow(1, 0, common);
+      view = view.narrow(1, 0, common);
+    }
+  }
+  restore(saved, name, view, static_cast<std::int64_t>(index));
+}
+
+void restore_member(const AdaptationState& a, std::size_t index, MemberTensors& saved) {
+  AdaptMember& member = a.members[index];
+  visit_lanes(a,
+              [&](const std::string& name, const at::Tensor& lanes) { restore_lanes(a, index, saved, name, lanes); });
+  at::Tensor control = at::zeros({1, kControlDoubles}, at::kDouble);
+  restore(saved, "control", control, 0);
+  std::copy_n(control.const_data_ptr<double>(), kControlDoubles, reinterpret_cast<double*>(&member.control));
+  const auto finished_at = static_cast<std::int64_t>(member.control.finished_at);
+  member.passes_done = (finished_at >= 0 ? finished_at : member.base.job.resume->step) + 1;
+  const nlohmann::json end = restore_end(saved, member);
+  if (!member.put_back) return;
+  const auto done = end.find("passes_done");
+  if (done == end.end() || !done->is_number_integer())
+    throw Error(ErrorKind::data, saved.path + ": the checkpoint does not say which pass a trial was put back to");
+  member.passes = member.passes_done = done->get<std::int64_t>();
+}
+
 }  // namespace
 
-StackedTensors save_adaptation(const AdaptationState& adaptation) {
-  const auto members = static_cast<std::int64_t>(adaptation.members.size());
+StackedTensors save_adaptation(const AdaptationState& a, std::int64_t pass) {
+  const auto members = static_cast<std::int64_t>(a.members.size());
   StackedTensors tensors;
-  visit_lanes(adaptation,
-              [&](const std::string& name, const at::Tensor& lanes) { tensors[name] = by_member(lanes, members); });
+  visit_lanes(a, [&](const std::string& name, const at::Tensor& lanes) { tensors[name] = by_member(lanes, members); });
   at::Tensor control = at::empty({members, kControlDoubles}, at::kDouble);
   for (std::int64_t k = 0; k < members; ++k)
-    std::copy_n(reinterpret_cast<const double*>(&adaptation.members[static_cast<std::size_t>(k)].control),
-                kControlDoubles, control.mutable_data_ptr<double>() + kControlDoubles * k);
+    std::copy_n(reinterpret_cast<const double*>(&a.members[static_cast<std::size_t>(k)].control), kControlDoubles,
+                control.mutable_data_ptr<double>() + kControlDoubles * k);
   tensors["control"] = control;
+  const auto at_rest = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
+  if (std::none_of(a.members.begin(), a.members.end(), at_rest)) return tensors;
+  std::vector<nlohmann::json> ends;
+  for (const AdaptMember& member : a.members) {
+    ends.push_back(describe_end(member));
+    ends.back()["passes_done"] = member.passes_done;
+  }
+  save_ends(ends, tensors);
+  if (a.kept != nullptr)
+    a.kept->visit(a.model.layout(), [&](const std::string& name, const at::Tensor& lanes) {
+      tensors[kept_name(name)] = by_member(lanes, members);
+    });
   return tensors;
 }
 
-void restore_adaptation(const AdaptationState& adaptation, std::size_t index, CheckpointReader& reader) {
-  AdaptMember& member = adaptation.members[index];
-  const auto members = static_cast<std::int64_t>(adaptation.members.size()), k = static_cast<std::int64_t>(index);
-  const CheckpointRef& ref = member.base.job.resume.value();
-  MemberTensors saved = reader.read(ref);
-  const auto batch = static_cast<std::int64_t>(member.ttt().batch_size.value());
-  const auto queries = static_cast<std::int64_t>(member.query_rows.size());
-  visit_lanes(adaptation, [&](const std::string& name, const at::Tensor& lanes) {
-    at::Tensor view = by_member(lanes, members);
-    const auto found = saved.tensors.find(name);
-    if (found != saved.tensors.end() && found->second.dim() == view.dim() && resets_by_batch(adaptation.members)) {
-      const std::int64_t common = std::min(found->second.size(1), view.size(1));
-      if (common * batch >= queries) {
-        found->second = found->second.narrow(1, 0, common);
-        view = view.narrow(1, 0, common);
-      }
+void restore_adaptation(const AdaptationState& a) {
+  CheckpointReader reader;
+  const auto every_resumed = [&](const std::function<void(std::size_t, MemberTensors&)>& visit) {
+    for (std::size_t k = 0; k < a.members.size(); ++k) {
+      if (!a.members[k].base.job.resume) continue;
+      MemberTensors saved = reader.read(*a.members[k].base.job.resume);
+      visit(k, saved);
     }
-    restore(saved, name, view, k);
+  };
+  every_resumed([&](std::size_t k, MemberTensors& saved) { restore_member(a, k, saved); });
+  if (a.kept == nullptr) return;
+  a.kept->keep(a.state);  // what is kept of members without a pass to come back from
+  every_resumed([&](std::size_t k, MemberTensors& saved) {
+    a.kept->visit(a.model.layout(), [&](const std::string& name, const at::Tensor& lanes) {
+      if (saved.has(kept_name(name))) restore_lanes(a, k, saved, kept_name(name), lanes);
+    });
   });
-  at::Tensor control = at::zeros({members, kControlDoubles}, at::kDouble);
-  restore(saved, "control", control, k);
-  std::copy_n(control.const_data_ptr<double>() + kControlDoubles * k, kControlDoubles,
-              reinterpret_cast<double*>(&member.control));
-  const auto finished_at = static_cast<std::int64_t>(member.control.finished_at);
-  member.passes_done = (finished_at >= 0 ? finished_at : ref.step) + 1;
 }
 
 }  // namespace tenfold

@@ -8,6 +8,7 @@
 
 #include "trainer/adaptation_control.h"
 #include "trainer/array.h"
+#include "trainer/member_end.h"
 
 // The members of a trial array and the lanes they are computed as.
 namespace tenfold {
@@ -18,20 +19,14 @@ struct Lane {
   std::vector<std::int64_t> rows;  // of the stacked test samples
 };
 
-struct AdaptMember {
+struct AdaptMember : MemberEnd {
   ArrayMember base;
   std::vector<std::int64_t> all_rows;      // the whole held-out fold, in the stacked test samples
   std::vector<std::int64_t> query_rows;    // the adaptation set
   std::vector<std::int64_t> query_places;  // of the adaptation set within the fold
   std::int64_t passes = 0;
   AdaptationControl control;
-  std::string failure;
-  bool nonfinite = false;  // a value was not finite; a lower rate may help
-  bool put_back = false;   // to what it was before that (on_nonfinite.policy: stop)
-  std::string stopped;     // why a guard stopped it
-  double wall_s = 0;
   std::int64_t passes_done = 0;
-  bool over = false;  // its outcome is reported
   bool at_rest(std::int64_t pass) const { return !failure.empty() || control.finished_at >= 0 || pass >= passes; }
   const TttSpec& ttt() const { return base.spec.ttt; }
   double rate(std::int64_t pass) const { return control.lr(ttt(), pass) * base.job.rate_scale; }

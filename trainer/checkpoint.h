@@ -14,7 +14,7 @@
 
 namespace tenfold {
 
-// Tensors of an array by name, each (K, ...), float32, float64 or int64.
+// Tensors of an array by name, each (K, ...), float32, float64, int64 or bytes.
 using StackedTensors = std::map<std::string, at::Tensor>;
 
 // Writes them as <folder>/<array>-<step><suffix>.safetensors (durably: datasets/safetensors.h) and tells where, for

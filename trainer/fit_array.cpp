@@ -287,6 +287,9 @@ void FitArray::evaluate_validation() {
 void FitArray::finish_members() {
   const auto ends = [&](const FitMember& fit) { return !fit.over && fit.at_rest(step_); };
   if (std::none_of(members_.begin(), members_.end(), ends)) return;
+  share_remaining_time(members_, start_);
+  for (std::int64_t k = 0; k < members(); ++k)  // before the evaluation, for a drain may end that
+    if (ends(member(k)) && !member(k).failure.empty()) report_outcome(k, TrialStatus::failed);
   const auto due = [&](const FitMember& fit) {
     return ends(fit) && fit.failure.empty() && !fit.complete && !fit.measured;
   };
@@ -302,7 +305,7 @@ void FitArray::finish_members() {
 
 void FitArray::checkpoint() {
   if (context_.group != nullptr) expect_agreement(*context_.group, state_.parameters);
-  if (context_.leads()) context_.reporter.checkpoint(try_checkpoint(context_.job, step_, save_fit(fit_state())));
+  if (context_.leads()) context_.reporter.checkpoint(try_checkpoint(context_.job, step_, save_fit(fit_state(), step_)));
   clock_.written(step_);
 }
 

@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "experiments/error.h"
 
 namespace tenfold {
 namespace {
@@ -28,7 +31,7 @@ std::string finite_name(const std::string& name) { return "finite/" + name; }
 
 }  // namespace
 
-StackedTensors save_fit(const FitState& fit) {
+StackedTensors save_fit(const FitState& fit, std::int64_t step) {
   StackedTensors tensors;
   save_state(fit.model, fit.state, tensors);
   visit_unfinished(fit, [&](const std::string& name, const at::Tensor& tensor) { tensors[name] = tensor; });
@@ -41,6 +44,16 @@ StackedTensors save_fit(const FitState& fit) {
   for (const FitMember& member : fit.members)
     values = std::copy_n(reinterpret_cast<const double*>(&member.progression), kProgressionDoubles, values);
   tensors["progression"] = progression;
+  const auto at_rest = [&](const FitMember& member) { return !member.over && member.at_rest(step); };
+  if (std::any_of(fit.members.begin(), fit.members.end(), at_rest)) {
+    std::vector<nlohmann::json> ends;
+    for (const FitMember& member : fit.members) {
+      ends.push_back(describe_end(member));
+      ends.back()["measured"] = member.measured;
+      ends.back()["gates_at"] = member.gates_at;
+    }
+    save_ends(ends, tensors);
+  }
   return tensors;
 }
 
@@ -70,6 +83,13 @@ void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader) 
   restore(saved, "progression", progression, 0);
   std::copy_n(progression.const_data_ptr<double>(), kProgressionDoubles,
               reinterpret_cast<double*>(&member.progression));
+  const nlohmann::json end = restore_end(saved, member);
+  try {
+    member.measured = end.value("measured", false);
+    member.gates_at = end.value("gates_at", std::int64_t{-1});
+  } catch (const nlohmann::json::exception&) {
+    throw Error(ErrorKind::data, saved.path + ": the checkpoint does not say how far the fit was measured");
+  }
 }
 
 }  // namespace tenfold

@@ -10,8 +10,8 @@
 namespace tenfold {
 
 // What a checkpoint of a fit holds: parameters and buffers, the optimizer's moments, the best ones for early stopping,
-// the last finite ones where a fit may be put back to them, and each member's progression. A trained fit's last one
-// holds parameters and buffers alone.
+// the last finite ones where a fit may be put back to them, each member's progression, and how it ends where it is at
+// rest already. A trained fit's last one holds parameters and buffers alone.
 struct FitState {
   const Model& model;
   ModelState& state;
@@ -23,7 +23,7 @@ struct FitState {
   LastFinite* last_finite;  // null where nothing is put back
 };
 
-StackedTensors save_fit(const FitState& fit);
+StackedTensors save_fit(const FitState& fit, std::int64_t step);
 // Parameters and buffers of some members, for the trials that start from them.
 StackedTensors save_trained(const FitState& fit, const std::vector<std::int64_t>& members);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "trainer/array.h"
+#include "trainer/member_end.h"
 #include "trainer/optimizer.h"
 #include "trainer/schedule.h"
 
@@ -21,23 +22,17 @@ struct Progression {
 };
 static_assert(sizeof(Progression) == 7 * sizeof(double));
 
-struct FitMember {
+struct FitMember : MemberEnd {
   ArrayMember base;
   std::int64_t epoch_updates = 0, total_updates = 0, eval_every = 0;
   Progression progression;
   std::int64_t cached_epoch = -1;
   std::vector<std::int64_t> order;                 // of the cached epoch: fixed samples
   std::vector<std::vector<std::int64_t>> batches;  // of the cached epoch: sequences
-  std::string failure;
   std::int64_t failed_at = 0;
-  bool nonfinite = false;      // a value was not finite; a lower rate may help
-  bool put_back = false;       // to what was finite (on_nonfinite.policy: stop)
-  std::string stopped;         // why it ended before its last update
   bool measured = false;       // on its training part, at its end
   std::int64_t gates_at = -1;  // the update after which gates were last reported
   bool complete = false;       // resumed from its last checkpoint: only its outcome is missing
-  bool over = false;           // its outcome is reported
-  double wall_s = 0;
   bool at_rest(std::int64_t step) const {
     return !failure.empty() || complete || progression.finished_at >= 0 || step >= total_updates;
   }

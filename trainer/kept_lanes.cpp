@@ -38,4 +38,9 @@ void KeptLanes::put_back(ModelState& state, std::int64_t first_lane, std::int64_
   for (std::size_t i = 0; i < buffers_.size(); ++i) copy(state.buffers[i], buffers_[i]);
 }
 
+void KeptLanes::visit(const ModelLayout& layout, const std::function<void(const std::string&, at::Tensor&)>& visit) {
+  for (std::size_t i = 0; i < adapted_.size(); ++i) visit(layout.parameters[adapted_[i]].name, parameters_[i]);
+  for (std::size_t i = 0; i < buffers_.size(); ++i) visit(layout.buffers[i].name, buffers_[i]);
+}
+
 }  // namespace tenfold

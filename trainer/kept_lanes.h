@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "trainer/adapt_members.h"
@@ -18,6 +20,8 @@ class KeptLanes {
   // Members whose values stopped being finite in `pass`, or whose predictions are not finite after it, are again what
   // they were before it, and that was their last; the others keep every bit. Whether there was any.
   bool put_back_nonfinite(ModelState& state, std::vector<AdaptMember>& members, std::int64_t pass) const;
+  // Every tensor that is kept, with the name of its parameter or buffer: for checkpoints.
+  void visit(const ModelLayout& layout, const std::function<void(const std::string&, at::Tensor&)>& visit);
 
  private:
   void put_back(ModelState& state, std::int64_t first_lane, std::int64_t lanes) const;

@@ -2,14 +2,32 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "trainer/array.h"
+#include "trainer/checkpoint.h"
 
-// What fits and trials share when they leave their array. Member: FitMember or AdaptMember, which have `failure`,
-// `nonfinite`, `over` and `wall_s`.
+// What fits and trials share when they leave their array.
 namespace tenfold {
+
+// FitMember and AdaptMember, as to how they end.
+struct MemberEnd {
+  std::string failure;
+  bool nonfinite = false;  // a value was not finite; a lower rate may help
+  bool put_back = false;   // to what was finite (on_nonfinite.policy: stop)
+  std::string stopped;     // why it ended before its last step
+  bool over = false;       // its outcome is reported
+  double wall_s = 0;
+};
+
+// A drain may come when a member is at rest and before its last evaluation; its checkpoint then holds `stopped`,
+// `nonfinite`, `put_back` and what more the caller puts into the object, as JSON in a tensor of bytes.
+nlohmann::json describe_end(const MemberEnd& member);
+void save_ends(const std::vector<nlohmann::json>& ends, StackedTensors& tensors);
+// An object without members where the checkpoint holds none. Throws Error(data) where it holds nonsense.
+nlohmann::json restore_end(const MemberTensors& saved, MemberEnd& member);
 
 // Reading data, evaluations and checkpoints since `start`: what no member has been told of yet is shared by those that
 // are still in the array.
@@ -26,6 +44,7 @@ void share_remaining_time(std::vector<Member>& members, std::chrono::steady_cloc
 }
 
 // Reports how member k ended: `status` with its reason, or failed. A NaN comes back, so a failed one is not retried.
+// Member: FitMember or AdaptMember.
 template <class Member>
 void report_end(const ArrayContext& context, Member& member, std::size_t k, TrialStatus status,
                 const std::string& reason, std::int64_t steps) {

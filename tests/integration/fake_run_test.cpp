@@ -114,6 +114,18 @@ TEST_P(DrainedRun, StopsAtAStepAndGoesOnFromThere) {
 INSTANTIATE_TEST_SUITE_P(Signals, DrainedRun,
                          testing::Values(Drain{SIGINT, 130}, Drain{SIGTERM, 75}, Drain{SIGHUP, 75}));
 
+TEST_F(FakeRun, WhatIsDrainedBeforeItsFirstStepBeginsAnew) {
+  work_.set("TENFOLD_FAKE_BEFORE_MS", "1000");
+  const pid_t pid = work_.start(run("a.db"));
+  ASSERT_TRUE(reaches("SELECT count(*) > 0 FROM evaluation WHERE phase = 'before'"));
+  ::kill(pid, SIGINT);
+  EXPECT_EQ(work_.wait(pid).exit_code, 130);
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE trial > 0 AND outcome = 'stopped'"), "1\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM ttt_step"), "0\n");
+  work_.unset("TENFOLD_FAKE_BEFORE_MS");
+  finish("a.db");
+}
+
 TEST_F(FakeRun, ASecondCtrlCStopsAtOnceAndLosesNothingCommitted) {
   const std::string struck = work_.file("struck").string();
   work_.set("TENFOLD_FAULT", "hang@step:20,once=" + struck);  // a trainer that will not answer the drain

@@ -4,6 +4,7 @@
 //
 //   TENFOLD_FAKE_STEPS=40        steps of every fit and trial
 //   TENFOLD_FAKE_STEP_MS=1       duration of a step
+//   TENFOLD_FAKE_BEFORE_MS=0     pause between the evaluation before an adaptation and its first step
 //   TENFOLD_FAKE_EVERY=5         steps between checkpoints
 //   TENFOLD_FAKE_FAIL=2          members of this fold fail by themselves, every time
 //   (TENFOLD_FAKE_FAIL_STAGE=fit|adapt) TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the
@@ -96,10 +97,13 @@ class FakeArray {
     if (const std::int64_t rows = setting("TENFOLD_FAKE_ROWS", 0); rows > 0) return flood(rows);
     const std::int64_t steps = setting("TENFOLD_FAKE_STEPS", 40), every = setting("TENFOLD_FAKE_EVERY", 5);
     const auto pause = std::chrono::milliseconds(setting("TENFOLD_FAKE_STEP_MS", 1));
-    if (step_ == 0 && job_.stage == Stage::adapt) evaluate(Phase::before, 0);
+    if (step_ == 0 && job_.stage == Stage::adapt) {
+      evaluate(Phase::before, 0);
+      std::this_thread::sleep_for(std::chrono::milliseconds(setting("TENFOLD_FAKE_BEFORE_MS", 0)));
+    }
     while (step_ < steps) {
       if (drained()) {
-        save(false);
+        if (step_ > 0) save(false);  // who has made no step begins anew, with what comes before it
         return end(TrialStatus::stopped, begin);
       }
       ++step_;

@@ -100,6 +100,11 @@ void expect_equal(const Recorder::Member& a, const Recorder::Member& b) {
   EXPECT_TRUE(same_bits(a.position_losses, b.position_losses));
   EXPECT_TRUE(same_bits(a.group_steps, b.group_steps));
   EXPECT_TRUE(same_bits(a.pair_scores, b.pair_scores));
+  EXPECT_EQ(a.outcome.status, b.outcome.status);
+  EXPECT_EQ(a.outcome.reason, b.outcome.reason);
+  EXPECT_EQ(a.outcome.nonfinite, b.outcome.nonfinite);
+  EXPECT_EQ(a.outcome.retry, b.outcome.retry);
+  EXPECT_EQ(a.outcome.steps, b.outcome.steps);
 }
 
 Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest) {
@@ -143,6 +148,32 @@ Fits fit(const Workspace& space, const ExperimentSpec& spec, int folds, const st
   fits.recorder = run(space, Stage::fit, cases, name);
   for (int fold = 0; fold < folds; ++fold) fits.last.push_back(newest(fits.recorder, fold));
   return fits;
+}
+
+void expect_resumes_anywhere(const Workspace& space, Stage stage, const std::vector<Case>& cases) {
+  const Recorder whole = run(space, stage, cases, "whole");
+  int resumed = 0;
+  for (int looks = 0;; ++looks) {
+    const Recorder first = run(space, stage, cases, "first", looks);
+    std::vector<Case> left;
+    std::vector<std::size_t> places;
+    for (std::size_t k = 0; k < cases.size(); ++k) {
+      if (first.members.at(k).outcome.status != TrialStatus::stopped) continue;
+      left.push_back(cases[k]);
+      places.push_back(k);
+    }
+    if (left.empty()) break;
+    if (first.checkpoints.empty()) continue;
+    ++resumed;
+    for (std::size_t i = 0; i < left.size(); ++i) left[i].resume = newest(first, static_cast<std::int64_t>(places[i]));
+    SCOPED_TRACE("a drain at look " + std::to_string(looks) + ", step " + std::to_string(left.front().resume->step));
+    const Recorder rest = run(space, stage, left, "rest");
+    for (std::size_t k = 0, i = 0; k < cases.size(); ++k) {
+      const bool over = i == places.size() || places[i] != k;
+      expect_equal(whole.members.at(k), over ? first.members.at(k) : joined(first.members.at(k), rest.members.at(i++)));
+    }
+  }
+  EXPECT_GT(resumed, 0);
 }
 
 ExperimentSpec spec_from_yaml(const std::string& text) { return Experiment::parse(text, "test.yaml").resolve(0); }

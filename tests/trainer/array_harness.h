@@ -82,7 +82,8 @@ bool same_bits(const std::vector<Row>& a, const std::vector<Row>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(Row)) == 0;
 }
 
-void expect_equal(const Recorder::Member& a, const Recorder::Member& b);  // rows, but for their times
+// Rows but for their times, and how it ended.
+void expect_equal(const Recorder::Member& a, const Recorder::Member& b);
 
 // What was reported before an interruption and after it, as one.
 Recorder::Member joined(const Recorder::Member& first, const Recorder::Member& rest);
@@ -100,6 +101,10 @@ Fits fit(const Workspace& space, const ExperimentSpec& spec, int folds, const st
 
 // The newest checkpoint of a member.
 CheckpointRef newest(const Recorder& recorder, std::int64_t member);
+
+// A drain at each instant at which a trainer looks for one, and another run that goes on: nothing is missing, nothing
+// twice, and it ends for the same reason.
+void expect_resumes_anywhere(const Workspace& space, Stage stage, const std::vector<Case>& cases);
 
 ExperimentSpec spec_from_yaml(const std::string& text);  // resolved, of a file without a sweep
 

@@ -99,12 +99,8 @@ TEST(FitArray, ResumesToTheSameBits) {
     EXPECT_GT(ref.step, 0);
     Recorder second;
     engine().run(space.job(Stage::fit, {{spec, 0, 1, ref, {}}}, "second"), second);
-    Recorder::Member joined = first.members.at(1);
-    ASSERT_EQ(static_cast<std::int64_t>(joined.train_steps.size()), ref.step);
-    const auto& rest = second.members.at(0);
-    joined.train_steps.insert(joined.train_steps.end(), rest.train_steps.begin(), rest.train_steps.end());
-    joined.evaluations.insert(joined.evaluations.end(), rest.evaluations.begin(), rest.evaluations.end());
-    expect_equal(whole.recorder.members.at(1), joined);
+    ASSERT_EQ(static_cast<std::int64_t>(first.members.at(1).train_steps.size()), ref.step);
+    expect_equal(whole.recorder.members.at(1), joined(first.members.at(1), second.members.at(0)));
   }
 }
 
@@ -124,11 +120,7 @@ TEST(AdaptArray, ResumesToTheSameBits) {
     one.resume = newest(first, 0);
     EXPECT_EQ(one.resume->step, 1);
     engine().run(space.job(Stage::adapt, {one}, "second"), second);
-    Recorder::Member joined = first.members.at(0);
-    const auto& rest = second.members.at(0);
-    joined.ttt_steps.insert(joined.ttt_steps.end(), rest.ttt_steps.begin(), rest.ttt_steps.end());
-    joined.evaluations.insert(joined.evaluations.end(), rest.evaluations.begin(), rest.evaluations.end());
-    expect_equal(whole.members.at(0), joined);
+    expect_equal(whole.members.at(0), joined(first.members.at(0), second.members.at(0)));
   }
 }
 

@@ -102,6 +102,24 @@ TEST(FitsThatAreNotFinite, StopAloneAmongOthersAndAfterAResume) {
   expect_same_tensors(newest(second, 0), newest(exploded.recorder, 0));
 }
 
+TEST(FitsThatAreNotFinite, EndTheSameWhereverADrainCame) {
+  const Workspace space;
+  const ExperimentSpec exploding = explode(space).spec;
+  ExperimentSpec calm = exploding;
+  calm.train.optimizer.lr = 0.01;
+  for (const char* policy : {"stop", "fail"}) {
+    SCOPED_TRACE(policy);
+    std::vector<Case> cases = {{exploding, 0, 0, {}, {}}, {calm, 0, 1, {}, {}}};
+    for (Case& one : cases) one.spec.on_nonfinite.policy = policy;
+    expect_resumes_anywhere(space, Stage::fit, {cases[0]});
+    expect_resumes_anywhere(space, Stage::fit, cases);
+    // The last update spoils the predictions alone: the others are measured already when a drain comes.
+    for (Case& one : cases) one.spec.train.steps = 1;
+    cases[0].spec.train.optimizer.lr = 1e38;
+    expect_resumes_anywhere(space, Stage::fit, cases);
+  }
+}
+
 TEST(FitsThatAreNotFinite, EndWithTheirBestWhereTheyStopEarly) {
   const Workspace space;
   Exploded exploded = explode(space, 0.2);
@@ -163,6 +181,30 @@ TEST(AdaptationsThatAreNotFinite, StopAsTheLastGoodPassLeftThem) {
     EXPECT_EQ(member.outcome.steps, 0);
     EXPECT_NEAR(together.metric(0, Phase::after, "nll"), together.metric(0, Phase::before, "nll"), 1e-6);
   }
+}
+
+// In the middle, for decay that turns parameters around and lets them grow; at once, with measures between the passes;
+// and in the only pass, whose predictions tell.
+TEST(AdaptationsThatAreNotFinite, EndTheSameWhereverADrainCame) {
+  const Workspace space;
+  const ExperimentSpec spec =
+      small_spec("ttt: {steps: 30, batch_size: 58, lr: 1, optimizer: {kind: adamw, weight_decay: 1e5}}\n");
+  const Fits fits = fit(space, spec, 1, "fit");
+  Case bad{spec, 0, 0, {}, fits.last[0]};
+  bad.spec.on_nonfinite.policy = "stop";
+  const MemberOutcome outcome = run(space, Stage::adapt, {bad}, "diverging").members.at(0).outcome;
+  EXPECT_TRUE(outcome.nonfinite);
+  EXPECT_GT(outcome.steps, 1);
+  EXPECT_LT(outcome.steps, 30);
+  expect_resumes_anywhere(space, Stage::adapt, {bad});
+
+  bad.spec.ttt.optimizer.weight_decay = 0;
+  bad.spec.ttt.lr = 1e38;
+  bad.spec.ttt.eval_every_steps = 1;
+  expect_resumes_anywhere(space, Stage::adapt, {bad});
+  bad.spec.ttt.eval_every_steps.reset();
+  bad.spec.ttt.steps = 1;
+  expect_resumes_anywhere(space, Stage::adapt, {bad});
 }
 
 // The only update spoils the model after its finite loss was recorded: the predictions tell.

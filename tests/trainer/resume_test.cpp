@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 
 #include "experiments/error.h"
 #include "experiments/metric.h"
@@ -74,6 +75,45 @@ TEST(ResumedTrial, PlateauAdaptiveWeightAndGuards) {
     expect_equal(whole.members.at(0), joined(first.members.at(0), rest.members.at(1)));
     expect_equal(whole.members.at(1), joined(first.members.at(1), rest.members.at(0)));
   }
+}
+
+TEST(ResumedFit, GatesAreReportedOnceWhereverADrainCame) {
+  const Workspace space;
+  std::ofstream text(space.folder() / "text.txt");
+  for (int i = 0; i < 60; ++i) text << "line " << i * 7919 % 1000 << " of a small text about cats and mats\n";
+  text.close();
+  const ExperimentSpec spec =
+      spec_from_yaml("dataset: {kind: text, path: " + (space.folder() / "text.txt").string() +
+                     ", sequence_length: 24}\n"
+                     "folds: {kind: kfold, k: 3, validation: 0.3}\n"
+                     "model: {kind: transformer_lm, layers: 2, width: 16, heads: 2, ttt: {layers: last:1, "
+                     "mini_batch_size: 8, gate_init: "
+                     "0.1}}\n"
+                     "train: {steps: 4, batch_size: 8, eval_every_steps: 2, optimizer: {kind: adamw, lr: 0.01}}\n"
+                     "ttt: {steps: 2, batch_size: 8, lr: 0.01}\nmetrics: [nll]\n");
+  const Case one{spec, 0, 0, {}, {}};
+  EXPECT_EQ(run(space, Stage::fit, {one}, "gates").members.at(0).gates.size(), 2u);
+  expect_resumes_anywhere(space, Stage::fit, {one});
+}
+
+TEST(ResumedFit, StopsEarlyForTheSameReasonWhereverADrainCame) {
+  const Workspace space;
+  ExperimentSpec spec = small_spec();
+  spec.folds.validation = 0.2;
+  spec.train.eval_every_steps = 2;
+  spec.train.optimizer.lr = 0.3;
+  spec.train.early_stopping.patience = 2;
+  expect_resumes_anywhere(space, Stage::fit, {{spec, 0, 0, {}, {}}});
+}
+
+TEST(ResumedTrial, StopsForTheSameReasonWhereverADrainCame) {
+  const Workspace space;
+  ExperimentSpec spec =
+      small_spec("ttt: {steps: 9, batch_size: 16, lr: 0.02, stop: {patience: 2, after: 1, min_delta: 0.5}}\n");
+  const Fits fits = fit(space, spec, 1, "fit");
+  const Case one{spec, 0, 0, {}, fits.last[0]};
+  EXPECT_NE(run(space, Stage::adapt, {one}, "stopped").members.at(0).outcome.reason, "");
+  expect_resumes_anywhere(space, Stage::adapt, {one});
 }
 
 // Found on a run whose final evaluation took longer than a drain may: what it was of had to be computed again.
