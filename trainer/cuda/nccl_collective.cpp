@@ -73,8 +73,10 @@ class Watchdog {
   void progressed() {
     const std::lock_guard lock(mutex_);
     const auto now = steady_clock::now();
-    longest_ = std::max(longest_, now - last_);
+    // The first one loads what the others find loaded: it says nothing of how long a step may take.
+    longest_ = steps_ < 2 ? now - last_ : std::max(longest_, now - last_);
     last_ = now;
+    ++steps_;
   }
   void set_communicator(ncclComm_t communicator) {
     const std::lock_guard lock(mutex_);
@@ -111,6 +113,7 @@ class Watchdog {
   ncclComm_t communicator_ = nullptr;
   steady_clock::time_point last_ = steady_clock::now();
   steady_clock::duration longest_{};
+  std::uint64_t steps_ = 0;
   std::thread thread_;  // last: it uses the others
 };
 
