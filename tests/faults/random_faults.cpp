@@ -1,5 +1,5 @@
-#include "experiments/file_text.h"
 #include "tests/faults/random_faults.h"
+#include "experiments/file_text.h"
 
 #include <gmock/gmock.h>
 #include <signal.h>
@@ -101,12 +101,26 @@ void RandomFaults::kill_at_random(Victim victim) {
   after(finished, what);
 }
 
-void RandomFaults::ask_to_stop_at_random(Victim front_or_mpirun, int signal) {
-  const pid_t front = start_and_wait();
-  const std::vector<pid_t> victims = await_victims(front_or_mpirun, front);
-  // Before its first lines a program has no say in what a signal does to it.
+// Before its first lines a program has no say in what a signal does to it.
+void RandomFaults::send_when_taken(const std::vector<pid_t>& victims, int signal) const {
   while (!victims.empty() && !takes(victims[0], signal) && lives(work_, victims[0])) sleep_s(0.002);
   for (const pid_t pid : victims) ::kill(pid, signal);
+}
+
+void RandomFaults::insist_on_stopping_at_random() {
+  const pid_t front = start_and_wait();
+  send_when_taken({front}, SIGINT);
+  sleep_s(random_s(0, 0.3));
+  ::kill(front, SIGINT);
+  const Finished finished = work_.wait(front, kComesThrough);
+  expect_none_left(work_, kGone);
+  EXPECT_THAT(finished.exit_code, AnyOf(Eq(0), Eq(128 + SIGINT))) << finished.output;
+  after(finished, "SIGINT twice to the front");
+}
+
+void RandomFaults::ask_to_stop_at_random(Victim front_or_mpirun, int signal) {
+  const pid_t front = start_and_wait();
+  send_when_taken(await_victims(front_or_mpirun, front), signal);
   const auto struck = Clock::now();
   const Finished finished = work_.wait(front, kComesThrough);
   const auto took = Clock::now() - struck;

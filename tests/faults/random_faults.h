@@ -31,6 +31,8 @@ class RandomFaults : public FaultRun {
   void kill_at_random(Victim victim);
   // A signal that asks to stop, to the front or to mpirun: drained with a checkpoint of what was computed, within 10 s.
   void ask_to_stop_at_random(Victim front_or_mpirun, int signal);
+  // SIGINT, and soon again, before or after the run has ended of the first: it ends at once.
+  void insist_on_stopping_at_random();
   // The last store is finished, too.
   void finish_last();
   const Counts& counts() const { return counts_; }
@@ -39,6 +41,7 @@ class RandomFaults : public FaultRun {
   std::string db() const { return "store-" + std::to_string(counts_.stores) + ".db"; }
   pid_t start_and_wait();
   std::vector<pid_t> await_victims(Victim victim, pid_t front);
+  void send_when_taken(const std::vector<pid_t>& victims, int signal) const;
   bool starts_again() const;
   void after(const Finished& finished, const std::string& what);
   void store_is_finished();

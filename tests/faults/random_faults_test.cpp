@@ -40,6 +40,11 @@ TEST_F(RandomStops, OfTheFrontAreDrained) {
   finish_last();
 }
 
+TEST_F(RandomStops, AskedForTwiceLoseNothing) {
+  for (int i = 0; i < 4; ++i) insist_on_stopping_at_random();
+  finish_last();
+}
+
 TEST_F(RandomStops, OfMpirunAreDrained) {
   for (const int signal : {SIGUSR2, SIGTERM, SIGINT, SIGUSR2, SIGTERM, SIGINT})
     ask_to_stop_at_random(Victim::mpirun, signal);

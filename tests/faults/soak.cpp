@@ -46,7 +46,10 @@ TEST_F(Soak, SignalsAtRandomInstants) {
   use(kSequences);
   constexpr int kSignals[] = {SIGTERM, SIGINT, SIGUSR2};
   for (int i = 0; i < options.signals && !HasFailure(); ++i)
-    ask_to_stop_at_random(random_() % 2 == 0 ? Victim::front : Victim::mpirun, kSignals[random_() % 3]);
+    if (random_() % 4 == 0)
+      insist_on_stopping_at_random();
+    else
+      ask_to_stop_at_random(random_() % 2 == 0 ? Victim::front : Victim::mpirun, kSignals[random_() % 3]);
   if (!HasFailure()) finish_last();
   report("signals");
   EXPECT_LT(counts().longest_drain_s, 10) << "on a machine that does nothing else";
