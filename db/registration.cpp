@@ -325,6 +325,9 @@ void Registration::reopen_fits() {
     if (result_.trials[i].status != TrialStatus::done) wanted[plan_.trials[i].fit] = true;
   Statement last_checkpoint(db_, "SELECT max(step), min(history) FROM checkpoint WHERE fit = ?1");
   Statement last_step(db_, "SELECT max(step) FROM train_step WHERE fit = ?1");
+  // One that was put back has no row of the step that spoiled it: its history may be as late as its last row, and has
+  // the parameters that it was put back from.
+  Statement put_back(db_, "SELECT stopped_nonfinite FROM fit WHERE id = ?1");
   Statement reopen(db_, "UPDATE fit SET status = 'pending' WHERE id = ?1");
   for (std::size_t i = 0; i < plan_.fits.size(); ++i) {
     UnitState& fit = result_.fits[i];
@@ -335,8 +338,11 @@ void Registration::reopen_fits() {
     const std::int64_t step = last_checkpoint.integer(0);
     last_checkpoint.reset();
     last_step.bind(1, fit.id).next();
-    const bool is_last = any && (!history_only || step >= last_step.integer(0));
+    put_back.bind(1, fit.id).next();
+    const std::int64_t last = last_step.integer(0) + put_back.integer(0);
+    const bool is_last = any && (!history_only || step >= last);
     last_step.reset();
+    put_back.reset();
     if (is_last) continue;
     reopen.bind(1, fit.id).run();
     fit.status = TrialStatus::pending;

@@ -36,6 +36,12 @@ StoreStatements::StoreStatements(Connection& c)
                           "SELECT ?1, phase, step, metric, value, hits, total FROM fit_evaluation WHERE fit = ?2 "
                           "AND phase IN ('train', 'validation')",
                           kPersistent),
+      copy_to_done_trials(c,
+                          "INSERT OR REPLACE INTO evaluation(trial, phase, step, metric, value, hits, total) "
+                          "SELECT t.id, e.phase, e.step, e.metric, e.value, e.hits, e.total FROM trial t "
+                          "JOIN fit_evaluation e ON e.fit = t.fit WHERE t.fit = ?1 AND t.status = 'done' "
+                          "AND e.phase IN ('train', 'validation')",
+                          kPersistent),
       trial_fit(c, "SELECT fit FROM trial WHERE id = ?1", kPersistent),
       open_trial_of_fit(c, "SELECT 1 FROM trial WHERE fit = ?1 AND status IN ('pending', 'running', 'stopped') LIMIT 1",
                         kPersistent),
@@ -159,6 +165,7 @@ RowId Store::begin_attempt(const AttemptStart& start) {
     insert.bind(11, start.resumed_from_step);
   insert.run();
   const RowId attempt = impl_->connection.last_insert_id();
+  if (start.rate) impl_->set_rate(start.kind, start.unit, *start.rate);
   impl_->set_status(start.kind, start.unit, TrialStatus::running, "");
   return attempt;
 }
@@ -189,6 +196,8 @@ void Store::finish_attempt(const AttemptEnd& end) {
   if (kind == UnitKind::fit && end.unit_status == TrialStatus::done) {
     Statement stopped(impl_->connection, "UPDATE fit SET stopped_nonfinite = ?2 WHERE id = ?1");
     stopped.bind(1, unit).bind(2, std::int64_t{end.stopped_nonfinite}).run();
+    // Trials that ended while the fit was computed once more.
+    s.copy_to_done_trials.bind(1, unit).run();
   }
   if (kind == UnitKind::trial && end.unit_status == TrialStatus::done) {
     s.trial_fit.bind(1, unit);

@@ -47,7 +47,7 @@ struct UnitState {
   std::int32_t attempts = 0;                  // so far, of any outcome
   std::vector<StoredCheckpoint> checkpoints;  // newest first
   double expected_wall_s = 0;                 // from earlier attempts of the same array key; 0: unknown
-  LoweredRate rate;                           // not lowered where it failed or begins anew
+  LoweredRate rate;                           // what it ended with where it is done; none where it begins anew
 };
 
 struct RegisteredPlan {
@@ -72,7 +72,8 @@ struct AttemptStart {
   std::string device;
   std::int32_t slot = 0;
   std::string log;
-  std::int64_t resumed_from_step = -1;  // -1: from the start. Rows of later steps are deleted first
+  std::int64_t resumed_from_step = -1;   // -1: from the start. Rows of later steps are deleted first
+  std::optional<LoweredRate> rate = {};  // of the unit, where it is another than the store has
 };
 
 struct AttemptEnd {

@@ -15,7 +15,7 @@ struct StoreStatements {
   explicit StoreStatements(Connection& connection);
   Statement insert_attempt, end_attempt, attempt_unit;
   Statement fit_status, trial_status;
-  Statement copy_fit_evaluation, trial_fit, open_trial_of_fit, fail_trials_of_fit, done_fit;
+  Statement copy_fit_evaluation, copy_to_done_trials, trial_fit, open_trial_of_fit, fail_trials_of_fit, done_fit;
   Statement checkpoints_of_fit, checkpoints_of_trial, insert_checkpoint, delete_checkpoint, path_in_use;
   Statement insert_event;
 };

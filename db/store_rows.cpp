@@ -14,10 +14,14 @@ constexpr const char* kTrainColumns = "fit, step, epoch, loss, lr, grad_norm, wa
 constexpr const char* kTttColumns =
     "trial, step, total, entropy, diversity, diversity_weight, class_entropy, classes_predicted, max_class_share, "
     "grad_norm, lr, wall_s";
+constexpr const char* kGroupColumns = "fit, step, parameter_group, grad_norm, update_norm";
 
-// ?1 is the unit of all rows; `values` parameters a row follow.
+// ?1 is the unit of all rows; `values` parameters a row follow. Steps are computed once. What is measured at the end of
+// a unit may belong to a step before its last checkpoint: a run that goes on from there measures it again.
 std::string insert_rows(const char* table, const char* columns, int values, int rows) {
-  std::string sql = std::string("INSERT INTO ") + table + "(" + columns + ") VALUES";
+  const bool of_steps = columns == kTrainColumns || columns == kTttColumns || columns == kGroupColumns;
+  std::string sql =
+      std::string(of_steps ? "INSERT INTO " : "INSERT OR REPLACE INTO ") + table + "(" + columns + ") VALUES";
   int parameter = 2;
   for (int row = 0; row < rows; ++row) {
     sql += row == 0 ? "(?1" : ", (?1";
@@ -126,7 +130,7 @@ StoreRows::StoreRows(Connection& c)
       fit_inner_loss(c, "fit_inner_loss", kInnerLossColumns[0], 7),
       fit_gate(c, "fit_gate", kGateColumns[0], 5),
       fit_position_loss(c, "fit_position_loss", kPositionLossColumns[0], 6),
-      group_step(c, "parameter_group_step", "fit, step, parameter_group, grad_norm, update_norm", 4),
+      group_step(c, "parameter_group_step", kGroupColumns, 4),
       ttt(c, "ttt_step", kTttColumns, 11),
       evaluation(c, "evaluation", kEvaluationColumns[1], 6),
       trial_inner_loss(c, "trial_inner_loss", kInnerLossColumns[1], 7),

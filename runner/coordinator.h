@@ -145,6 +145,7 @@ class Coordinator {
   void note_storage(const std::string& text);
   void look_again_at_files_of(const RunningArray& array);
   bool has_lost_its_fit(std::int32_t trial);
+  void begin_at_full_rate(std::int32_t fit);
   void reopen_fit(std::int32_t fit);
   void withhold_orphans(PlannedArray& planned);
 

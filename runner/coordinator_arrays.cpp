@@ -128,6 +128,7 @@ void Coordinator::started(int rank, std::uint64_t number, const std::string& pay
     start.slot = peer.introduction.slot;
     start.log = peer.introduction.log;
     start.resumed_from_step = member.resumed_from_step;
+    if (prepared_.experiment.base().on_nonfinite.policy == "lower_rate") start.rate = u.rate;
     writer_.submit(BeginAttempt{member.attempt, std::move(start)});
   }
 }
@@ -327,6 +328,9 @@ bool Coordinator::lower_rate(Member& member, const MemberOutcome& outcome) {
   const NonFiniteSpec& policy = prepared_.experiment.base().on_nonfinite;
   Unit& u = unit(member.unit);
   if (!outcome.nonfinite || policy.policy != "lower_rate" || u.rate.times >= policy.times) return false;
+  // A drain may have made one of what is not finite by now.
+  const std::int64_t failed_at = is_fit(member.unit) ? outcome.steps : outcome.steps - 1;
+  std::erase_if(u.checkpoints, [&](const StoredCheckpoint& c) { return c.step >= failed_at; });
   std::int64_t step = usable_resume_step(member.unit);
   while (u.rate.times > 0 && step >= 0 && step <= u.rate.from_step) {
     u.checkpoints.erase(u.checkpoints.begin());

@@ -71,6 +71,7 @@ void Coordinator::load_units(RegisteredPlan registered) {
         if (!scheduler_->over(trial)) make_unit_ready(trial);
       continue;
     }
+    if (state.status == TrialStatus::done) begin_at_full_rate(f);
     remaining_cost_[0] += scheduler_->item(f).cost;
     if (costs_.expected_s(scheduler_->item(f)) < 0)
       costs_.observe(scheduler_->item(f), state.expected_wall_s * scheduler_->item(f).ranks);

@@ -70,12 +70,20 @@ bool Coordinator::has_lost_its_fit(std::int32_t trial) {
   return true;
 }
 
+// A fit that ended with a lower rate and is computed again meets again what made it lower that.
+void Coordinator::begin_at_full_rate(std::int32_t fit) {
+  if (unit(fit).rate.times == 0) return;
+  unit(fit).rate = {};
+  unit(fit).checkpoints.clear();
+}
+
 void Coordinator::reopen_fit(std::int32_t fit) {
   const std::string text = name(fit) + " is computed again, for its trained parameters are lost";
   event(fit, "fit_reopened", text);
   front_.note(text);
   scheduler_->reopen(fit);
   reopened_.insert(fit);
+  begin_at_full_rate(fit);
   --fits_done_;
   remaining_cost_[0] += scheduler_->item(fit).cost;
   make_unit_ready(fit);

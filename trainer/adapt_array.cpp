@@ -301,16 +301,18 @@ void AdaptArray::finish_members(std::int64_t pass) {
   end_members([&](const AdaptMember& member) { return ends(member) && !member.failure.empty(); }, TrialStatus::failed);
   // Who is put back to a pass after which it was measured already is not measured again.
   const std::int64_t every = ttt().eval_every_steps.value_or(0);
-  const auto measured = [&](const AdaptMember& member) {
-    const bool again = member.put_back && every > 0 && member.passes_done > 0 && member.passes_done % every == 0;
-    return ends(member) && !again;
+  const auto due = [&](const AdaptMember& member) {
+    const bool again = member.put_back > 0 && every > 0 && member.passes_done > 0 && member.passes_done % every == 0;
+    return ends(member) && !member.measured && !again;
   };
   // Given up only where nothing else is due at this pass, which a run that goes on would not know of.
-  evaluation_.evaluate(state_, Phase::after, pass, measured,
+  evaluation_.evaluate(state_, Phase::after, pass, due,
                        all_at_rest(pass + 1) ? drain_watch(context_) : std::function<bool()>());
-  if (kept_ && kept_->put_back_nonfinite(state_, members_, pass))
-    evaluation_.evaluate(state_, Phase::after, pass,
-                         [&](const AdaptMember& member) { return member.put_back && measured(member); });
+  for (AdaptMember& member : members_) member.measured |= due(member) && member.failure.empty();
+  while (kept_ && kept_->put_back_nonfinite(state_, members_, pass)) {
+    evaluation_.evaluate(state_, Phase::after, pass, due);
+    for (AdaptMember& member : members_) member.measured |= due(member) && member.failure.empty();
+  }
   end_members(ends, TrialStatus::done);
 }
 

@@ -35,7 +35,15 @@ at::Tensor by_member(const at::Tensor& lanes, std::int64_t members) {
   return lanes.detach().view(shape);
 }
 
-std::string kept_name(const std::string& name) { return "kept/" + name; }
+// Every tensor of what members may be put back to, with its name in the file: of the beginning of the pass, which the
+// next one may need, and of the one before.
+template <class Visit>
+void visit_kept(const AdaptationState& a, Visit visit) {
+  for (const bool before : {false, true})
+    a.kept->visit(a.model.layout(), before, [&](const std::string& name, const at::Tensor& lanes) {
+      visit((before ? "kept_before/" : "kept/") + name, lanes, before);
+    });
+}
 
 // Member `index`'s lanes of a tensor, as far as they hold samples.
 void restore_lanes(const AdaptationState& a, std::size_t index, MemberTensors& saved, const std::string& name,
@@ -63,7 +71,7 @@ void restore_member(const AdaptationState& a, std::size_t index, MemberTensors& 
   const auto finished_at = static_cast<std::int64_t>(member.control.finished_at);
   member.passes_done = (finished_at >= 0 ? finished_at : member.base.job.resume->step) + 1;
   const nlohmann::json end = restore_end(saved, member);
-  if (!member.put_back) return;
+  if (member.put_back == 0) return;
   const auto done = end.find("passes_done");
   if (done == end.end() || !done->is_number_integer())
     throw Error(ErrorKind::data, saved.path + ": the checkpoint does not say which pass a trial was put back to");
@@ -81,18 +89,20 @@ StackedTensors save_adaptation(const AdaptationState& a, std::int64_t pass) {
     std::copy_n(reinterpret_cast<const double*>(&a.members[static_cast<std::size_t>(k)].control), kControlDoubles,
                 control.mutable_data_ptr<double>() + kControlDoubles * k);
   tensors["control"] = control;
-  const auto at_rest = [&](const AdaptMember& member) { return !member.over && member.at_rest(pass + 1); };
-  if (std::none_of(a.members.begin(), a.members.end(), at_rest)) return tensors;
+  const bool any_at_rest = std::any_of(a.members.begin(), a.members.end(), [&](const AdaptMember& member) {
+    return !member.over && member.at_rest(pass + 1);
+  });
+  if (a.kept != nullptr)
+    visit_kept(a, [&](const std::string& name, const at::Tensor& lanes, bool before) {
+      if (!before || any_at_rest) tensors[name] = by_member(lanes, members);
+    });
+  if (!any_at_rest) return tensors;
   std::vector<nlohmann::json> ends;
   for (const AdaptMember& member : a.members) {
     ends.push_back(describe_end(member));
     ends.back()["passes_done"] = member.passes_done;
   }
   save_ends(ends, tensors);
-  if (a.kept != nullptr)
-    a.kept->visit(a.model.layout(), [&](const std::string& name, const at::Tensor& lanes) {
-      tensors[kept_name(name)] = by_member(lanes, members);
-    });
   return tensors;
 }
 
@@ -109,8 +119,8 @@ void restore_adaptation(const AdaptationState& a) {
   if (a.kept == nullptr) return;
   a.kept->keep(a.state);  // what is kept of members without a pass to come back from
   every_resumed([&](std::size_t k, MemberTensors& saved) {
-    a.kept->visit(a.model.layout(), [&](const std::string& name, const at::Tensor& lanes) {
-      if (saved.has(kept_name(name))) restore_lanes(a, k, saved, kept_name(name), lanes);
+    visit_kept(a, [&](const std::string& name, const at::Tensor& lanes, bool) {
+      if (saved.has(name)) restore_lanes(a, k, saved, name, lanes);
     });
   });
 }

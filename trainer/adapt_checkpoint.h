@@ -9,8 +9,8 @@
 
 namespace tenfold {
 
-// What a checkpoint of an adaptation holds: adapted parameters, their moments, buffers, and each member's control;
-// where one is at rest and not yet evaluated, how it ends and what it may be put back to. What does not adapt is in the
+// What a checkpoint of an adaptation holds: adapted parameters, their moments, buffers, and each member's control; what
+// members may be put back to; where one is at rest and not yet evaluated, how it ends. What does not adapt is in the
 // fit's checkpoint. Tensors of lanes are stored as (K, lanes of a member, ...).
 struct AdaptationState {
   const Model& model;

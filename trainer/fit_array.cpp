@@ -95,6 +95,7 @@ class FitArray {
   double step_s_ = 0;                                     // the last block's, a step
   std::map<std::int64_t, std::function<void()>> replay_;  // a step, by padded length
   std::int64_t step_ = 0;                                 // updates done
+  std::int64_t resumed_ = 0;                              // of them before this attempt
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   Progress progress_;
   CheckpointClock clock_;
@@ -147,6 +148,7 @@ void FitArray::resume() {
     restore_fit(fit_state(), k, reader);
     step_ = resume->step;
   }
+  resumed_ = step_;
   clock_.written(step_);
 }
 
@@ -349,11 +351,13 @@ void FitArray::stop() {
 void FitArray::run() {
   resume();
   context_.await_all();
-  const std::int64_t resumed = step_;
   try {
     advance();
   } catch (const EvaluationGivenUp&) {
-    if (step_ > resumed) checkpoint();
+    // Where it went on from may not know of what was reported since.
+    const bool reported =
+        std::any_of(members_.begin(), members_.end(), [](const FitMember& fit) { return fit.measured && !fit.over; });
+    if (step_ > resumed_ || reported) checkpoint();
     stop();
   }
 }
@@ -379,7 +383,7 @@ void FitArray::advance() {
     if (all_at_rest()) return;
     const LeadersWish wish = leaders_wish(context_, clock_.due(step_));
     const bool drain = wish.drain;
-    if (drain || wish.checkpoint) checkpoint();
+    if (step_ > resumed_ && (drain || wish.checkpoint)) checkpoint();
     if (drain) return stop();
   }
 }

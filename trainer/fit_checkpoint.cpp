@@ -5,11 +5,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "experiments/error.h"
-
 namespace tenfold {
 namespace {
 
+constexpr const char* kGatesAt = "gates_at";
 constexpr std::int64_t kProgressionDoubles = sizeof(Progression) / sizeof(double);
 
 // Every tensor that only an unfinished fit needs, with its name in the file.
@@ -44,14 +43,14 @@ StackedTensors save_fit(const FitState& fit, std::int64_t step) {
   for (const FitMember& member : fit.members)
     values = std::copy_n(reinterpret_cast<const double*>(&member.progression), kProgressionDoubles, values);
   tensors["progression"] = progression;
+  at::Tensor gates_at = at::empty({static_cast<std::int64_t>(fit.members.size())}, at::kLong);
+  for (std::size_t k = 0; k < fit.members.size(); ++k)
+    gates_at.mutable_data_ptr<std::int64_t>()[k] = fit.members[k].gates_at;
+  tensors[kGatesAt] = gates_at;
   const auto at_rest = [&](const FitMember& member) { return !member.over && member.at_rest(step); };
   if (std::any_of(fit.members.begin(), fit.members.end(), at_rest)) {
     std::vector<nlohmann::json> ends;
-    for (const FitMember& member : fit.members) {
-      ends.push_back(describe_end(member));
-      ends.back()["measured"] = member.measured;
-      ends.back()["gates_at"] = member.gates_at;
-    }
+    for (const FitMember& member : fit.members) ends.push_back(describe_end(member));
     save_ends(ends, tensors);
   }
   return tensors;
@@ -62,6 +61,14 @@ StackedTensors save_trained(const FitState& fit, const std::vector<std::int64_t>
   save_state(fit.model, fit.state, tensors);
   const at::Tensor index = at::tensor(members, at::kLong).to(fit.state.parameters.front().device());
   for (auto& [name, tensor] : tensors) tensor = tensor.detach().index_select(0, index);
+  std::vector<nlohmann::json> ends;
+  bool notable = false;
+  for (const std::int64_t k : members) {
+    const FitMember& member = fit.members[static_cast<std::size_t>(k)];
+    ends.push_back(describe_end(member));
+    notable |= member.nonfinite || !member.stopped.empty();
+  }
+  if (notable) save_ends(ends, tensors);
   return tensors;
 }
 
@@ -69,6 +76,7 @@ void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader) 
   FitMember& member = fit.members[static_cast<std::size_t>(k)];
   const MemberTensors saved = reader.read(member.base.job.resume.value());
   restore_state(fit.model, saved, fit.state, k);
+  restore_end(saved, member);
   // A kill between a fit's last checkpoint and its outcome: everything is done and reported but the latter.
   member.complete = !saved.has("applied") && !saved.has("progression");
   if (member.complete) return;
@@ -83,13 +91,10 @@ void restore_fit(const FitState& fit, std::int64_t k, CheckpointReader& reader) 
   restore(saved, "progression", progression, 0);
   std::copy_n(progression.const_data_ptr<double>(), kProgressionDoubles,
               reinterpret_cast<double*>(&member.progression));
-  const nlohmann::json end = restore_end(saved, member);
-  try {
-    member.measured = end.value("measured", false);
-    member.gates_at = end.value("gates_at", std::int64_t{-1});
-  } catch (const nlohmann::json::exception&) {
-    throw Error(ErrorKind::data, saved.path + ": the checkpoint does not say how far the fit was measured");
-  }
+  if (!saved.has(kGatesAt)) return;  // of an earlier version
+  at::Tensor gates_at = at::zeros({1}, at::kLong);
+  restore(saved, kGatesAt, gates_at, 0);
+  member.gates_at = gates_at.item<std::int64_t>();
 }
 
 }  // namespace tenfold

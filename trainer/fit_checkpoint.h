@@ -10,8 +10,9 @@
 namespace tenfold {
 
 // What a checkpoint of a fit holds: parameters and buffers, the optimizer's moments, the best ones for early stopping,
-// the last finite ones where a fit may be put back to them, each member's progression, and how it ends where it is at
-// rest already. A trained fit's last one holds parameters and buffers alone.
+// the last finite ones where a fit may be put back to them, each member's progression, when its gates were last
+// reported, and how it ends where it is at rest already. A trained fit's last one holds parameters and buffers, and
+// how it ended where that was not as planned.
 struct FitState {
   const Model& model;
   ModelState& state;

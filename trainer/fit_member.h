@@ -30,7 +30,6 @@ struct FitMember : MemberEnd {
   std::vector<std::int64_t> order;                 // of the cached epoch: fixed samples
   std::vector<std::vector<std::int64_t>> batches;  // of the cached epoch: sequences
   std::int64_t failed_at = 0;
-  bool measured = false;       // on its training part, at its end
   std::int64_t gates_at = -1;  // the update after which gates were last reported
   bool complete = false;       // resumed from its last checkpoint: only its outcome is missing
   bool at_rest(std::int64_t step) const {

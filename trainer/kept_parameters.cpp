@@ -25,12 +25,12 @@ KeptParameters::KeptParameters(const ModelState& state, const std::vector<std::s
 bool KeptParameters::diverged(FitMember& fit, std::int64_t k, const std::string& what, std::int64_t at,
                               std::int64_t kept, ModelState& state) const {
   fit.nonfinite = true;
-  if (!last_finite_ || fit.put_back || kept < 0) {
+  if (!last_finite_ || fit.put_back > 0 || kept < 0) {
     fit.failure = what;
     fit.failed_at = at;
     return false;
   }
-  fit.put_back = true;
+  fit.put_back = 1;
   fit.progression.finished_at = static_cast<double>(kept);
   const bool best = !best_parameters_.empty() && std::isfinite(fit.progression.best_validation);
   if (best) {

@@ -16,7 +16,10 @@ constexpr const char* kTensor = "end";
 }  // namespace
 
 json describe_end(const MemberEnd& member) {
-  return {{"stopped", member.stopped}, {"nonfinite", member.nonfinite}, {"put_back", member.put_back}};
+  return {{"stopped", member.stopped},
+          {"nonfinite", member.nonfinite},
+          {"put_back", member.put_back},
+          {"measured", member.measured}};
 }
 
 void save_ends(const std::vector<json>& ends, StackedTensors& tensors) {
@@ -46,7 +49,8 @@ json restore_end(const MemberTensors& saved, MemberEnd& member) {
   try {
     member.stopped = end.at("stopped").get<std::string>();
     member.nonfinite = end.at("nonfinite").get<bool>();
-    member.put_back = end.at("put_back").get<bool>();
+    member.put_back = end.at("put_back").get<int>();
+    member.measured = end.at("measured").get<bool>();
   } catch (const json::exception&) {
     throw nonsense();
   }

@@ -16,14 +16,15 @@ namespace tenfold {
 struct MemberEnd {
   std::string failure;
   bool nonfinite = false;  // a value was not finite; a lower rate may help
-  bool put_back = false;   // to what was finite (on_nonfinite.policy: stop)
+  int put_back = 0;        // how often, to what was finite (on_nonfinite.policy: stop)
   std::string stopped;     // why it ended before its last step
+  bool measured = false;   // by its last evaluation, whose rows are reported
   bool over = false;       // its outcome is reported
   double wall_s = 0;
 };
 
 // A drain may come when a member is at rest and before its last evaluation; its checkpoint then holds `stopped`,
-// `nonfinite`, `put_back` and what more the caller puts into the object, as JSON in a tensor of bytes.
+// `nonfinite`, `put_back`, `measured` and what more the caller puts into the object, as JSON in a tensor of bytes.
 nlohmann::json describe_end(const MemberEnd& member);
 void save_ends(const std::vector<nlohmann::json>& ends, StackedTensors& tensors);
 // An object without members where the checkpoint holds none. Throws Error(data) where it holds nonsense.

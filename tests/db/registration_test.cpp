@@ -144,6 +144,34 @@ TEST(RegistrationTest, ADoneFitWithoutItsCheckpointIsOpenedAgainForANewTrial) {
   EXPECT_EQ(second.fits[0].expected_wall_s, 2.0);
 }
 
+// The step that spoiled a fit has no row, so that the one before it is its last, and a checkpoint of that one may be
+// there for the history: it has the parameters that the fit was put back from.
+TEST(RegistrationTest, HistoryOfAFitThatWasPutBackIsNotTakenForItsEnd) {
+  for (const bool put_back : {false, true}) {
+    TemporaryFolder folder;
+    const std::string policy = "on_nonfinite: stop\n";
+    const SmallExperiment before("ttt.batch_size: [4]", "small", policy),
+        after("ttt.batch_size: [4, 8]", "small", policy);
+    Store store = Store::open(folder / "a.db");
+    const RegisteredPlan first = store.register_plan(before.experiment, before.plan);
+    const RowId fit = first.fits[0].id;
+    store.begin();
+    const RowId attempt = store.begin_attempt({UnitKind::fit, fit, 1, 1, "host", 42, "cpu", 0, "log", -1});
+    store.add_rows(fit, std::vector{train_row(9, 0.5), train_row(10, 0.5)});
+    store.add_checkpoint({UnitKind::fit, fit, attempt, {"history", 0, 10, "sha", 10}, 2, 10});
+    if (put_back) store.add_checkpoint({UnitKind::fit, fit, attempt, {"trained", 0, 12, "sha", 10}, 2, 10});
+    AttemptEnd end{attempt, TrialStatus::done, TrialStatus::done, "", 2.0, 1000};
+    end.stopped_nonfinite = put_back;
+    store.finish_attempt(end);
+    store.commit();
+    finish_unit(store, UnitKind::trial, first.trials[0].id, TrialStatus::done);
+    EXPECT_THAT(rows_of(folder / "a.db", "SELECT path FROM checkpoint"), ElementsAre("history"));
+    const RegisteredPlan second = store.register_plan(after.experiment, after.plan);
+    EXPECT_EQ(second.fits[0].id, fit);
+    EXPECT_EQ(second.fits[0].status, put_back ? TrialStatus::pending : TrialStatus::done);
+  }
+}
+
 TEST(RegistrationTest, TwoExperimentsShareAFit) {
   TemporaryFolder folder;
   const SmallExperiment one("ttt.batch_size: [4]", "one"), two("ttt.batch_size: [8]", "two");

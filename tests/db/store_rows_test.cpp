@@ -77,6 +77,32 @@ TEST_F(StoreRowsTest, RowsComeBackAsWritten) {
   EXPECT_THAT(rows_of(db, "SELECT * FROM parameter_group_step"), ElementsAre("1|1|lora|1.0|0.1", "1|1|ttt|3.0|0.3"));
 }
 
+// What is measured at the end may belong to a step before the last checkpoint, so it is not undone when that is gone
+// on from, and comes again.
+TEST_F(StoreRowsTest, WhatIsMeasuredOnceMoreAfterAResumeIsThereOnce) {
+  const RowId fit = plan.fits[0].id, trial = plan.trials[0].id;
+  store.begin();
+  for (std::int32_t attempt = 1; attempt <= 2; ++attempt) {
+    begin_attempt(UnitKind::fit, fit, attempt, attempt == 1 ? -1 : 10);
+    begin_attempt(UnitKind::trial, trial, attempt, attempt == 1 ? -1 : 10);
+    store.add_rows(UnitKind::fit, fit, std::vector{evaluation_row(Phase::train, 9, "accuracy", .9)});
+    store.add_rows(UnitKind::fit, fit, std::vector{gate_row(9, 1, 0.25)});
+    store.add_rows(UnitKind::trial, trial, std::vector{evaluation_row(Phase::after, 9, "accuracy", .8)});
+    store.add_rows(UnitKind::trial, trial, std::vector{inner_row(Phase::after, 9, 1, 0, 2.0)});
+    store.add_rows(UnitKind::trial, trial, std::vector{position_row(Phase::after, 9, 3, 1.5)});
+    store.add_rows(trial, std::vector{PairScoreRow{9, 0.625, 0.5, 0.75, 2, 1, 0, 4, Phase::after, "verbs"}});
+  }
+  store.commit();
+  for (const char* table :
+       {"fit_evaluation", "evaluation", "fit_gate", "trial_inner_loss", "trial_position_loss", "minimal_pairs"})
+    EXPECT_EQ(integer_of(db, std::string("SELECT count(*) FROM ") + table), 1) << table;
+  // Steps are computed once: two of the same number are a mistake that must show.
+  store.begin();
+  store.add_rows(fit, std::vector{train_row(11, 0.5)});
+  EXPECT_THROW(store.add_rows(fit, std::vector{train_row(11, 0.5)}), Error);
+  store.rollback();
+}
+
 TEST_F(StoreRowsTest, WhatAFitRecordedIsSeenByEveryTrialOfIt) {
   store.begin();
   begin_attempt(UnitKind::fit, plan.fits[0].id, 1, -1);

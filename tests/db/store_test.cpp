@@ -130,7 +130,40 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   again = store.register_plan(lowering.experiment, lowering.plan);
   EXPECT_EQ(again.fits[0].status, TrialStatus::failed);
   EXPECT_EQ(again.fits[0].rate, LoweredRate{});
+  EXPECT_THAT(again.fits[0].checkpoints, IsEmpty()) << "of the lower rate";
   EXPECT_EQ(integer_of(db, "SELECT sum(rate_lowered) FROM fit"), 0);
+}
+
+// A fit that ended with a lower rate and is computed again, for a run found its parameters damaged, begins at the full
+// one: its attempt says so.
+TEST_F(StoreTest, AnAttemptMayBeginAtAnotherRate) {
+  const RowId fit = plan.fits[0].id;
+  store.begin();
+  AttemptEnd end{begin_attempt(UnitKind::fit, fit), TrialStatus::failed, TrialStatus::pending, "not finite", 1, 1};
+  end.rate = LoweredRate{0.5, 1, -1};
+  store.finish_attempt(end);
+  AttemptStart start{UnitKind::fit, fit, 2, 1, "host", 42, "cpu", 0, "log", -1};
+  start.rate = LoweredRate{};
+  store.begin_attempt(start);
+  store.commit();
+  EXPECT_THAT(rows_of(db, "SELECT rate_scale, rate_lowered FROM fit WHERE id = " + std::to_string(fit)),
+              ElementsAre("1.0|0"));
+}
+
+// Found by reading: a trial ended while the fit that it came from was computed once more for another one.
+TEST_F(StoreTest, ATrialThatEndsWhileItsFitIsComputedAgainHasTheFitsRows) {
+  const RowId fit = plan.fits[0].id;
+  RowId trial = 0;
+  for (std::size_t i = 0; i < plan.trials.size(); ++i)
+    if (small.plan.trials[i].fit == 0) trial = plan.trials[i].id;
+  store.begin();
+  const RowId running = begin_attempt(UnitKind::trial, trial), again = begin_attempt(UnitKind::fit, fit, 2);
+  finish(running, TrialStatus::done);
+  store.add_rows(UnitKind::fit, fit, std::vector{evaluation_row(Phase::train, 12, "accuracy", .9)});
+  finish(again, TrialStatus::done);
+  store.commit();
+  EXPECT_THAT(rows_of(db, "SELECT trial, phase, value FROM evaluation"),
+              ElementsAre(std::to_string(trial) + "|train|0.9"));
 }
 
 TEST_F(StoreTest, ASharedFileLivesUntilItsLastMemberLeavesIt) {

@@ -55,7 +55,8 @@ Exploded explode(const Workspace& space, double validation = 0) {
 // Bit for bit; the files may tell of different steps of their arrays.
 void expect_same_tensors(const CheckpointRef& a, const CheckpointRef& b) {
   CheckpointReader reader;
-  const MemberTensors one = reader.read(a), other = reader.read(b);
+  MemberTensors one = reader.read(a), other = reader.read(b);
+  for (MemberTensors* member : {&one, &other}) member->tensors.erase("end");  // why it stopped
   ASSERT_EQ(one.tensors.size(), other.tensors.size());
   for (const auto& [name, tensor] : one.tensors) {
     ASSERT_TRUE(other.has(name)) << name;
@@ -118,6 +119,16 @@ TEST(FitsThatAreNotFinite, EndTheSameWhereverADrainCame) {
     cases[0].spec.train.optimizer.lr = 1e38;
     expect_resumes_anywhere(space, Stage::fit, cases);
   }
+}
+
+// A kill between a fit's last checkpoint and its outcome.
+TEST(FitsThatAreNotFinite, SayWhyFromTheirLastCheckpointAlone) {
+  const Workspace space;
+  const Exploded exploded = explode(space);
+  const Recorder rest = run(space, Stage::fit, {{exploded.spec, 0, 0, newest(exploded.recorder, 0), {}}}, "rest");
+  EXPECT_TRUE(rest.members.at(0).evaluations.empty());
+  EXPECT_TRUE(rest.members.at(0).outcome.nonfinite);
+  EXPECT_EQ(rest.members.at(0).outcome.reason, exploded.recorder.members.at(0).outcome.reason);
 }
 
 TEST(FitsThatAreNotFinite, EndWithTheirBestWhereTheyStopEarly) {
@@ -205,6 +216,32 @@ TEST(AdaptationsThatAreNotFinite, EndTheSameWhereverADrainCame) {
   bad.spec.ttt.eval_every_steps.reset();
   bad.spec.ttt.steps = 1;
   expect_resumes_anywhere(space, Stage::adapt, {bad});
+}
+
+// Found by reading: who was put back for a loss was measured again with another whose last update spoiled its
+// predictions.
+TEST(AdaptationsThatAreNotFinite, AreMeasuredOnceWhereverTheOthersEnd) {
+  const Workspace space;
+  const ExperimentSpec spec =
+      small_spec("ttt: {steps: 30, batch_size: 58, lr: 1, optimizer: {kind: adamw, weight_decay: 1e5}}\n");
+  const Fits fits = fit(space, spec, 1, "fit");
+  Case one{spec, 0, 0, {}, fits.last[0]};
+  one.spec.on_nonfinite.policy = "stop";
+  const Recorder diverged = run(space, Stage::adapt, {one}, "one");
+  const std::int64_t kept = diverged.members.at(0).outcome.steps;
+  // A loss that is not finite is of what the pass before has left: that one is undone, too.
+  EXPECT_EQ(diverged.members.at(0).outcome.status, TrialStatus::done) << diverged.members.at(0).outcome.reason;
+  EXPECT_TRUE(std::isfinite(diverged.metric(0, Phase::after, "nll")));
+  Case other = one;
+  const auto good_passes = [&] { return run(space, Stage::adapt, {other}, "other").members.at(0).outcome.steps; };
+  for (double decay = 1e5; good_passes() == kept; decay *= 0.8) other.spec.ttt.optimizer.weight_decay = decay;
+  ASSERT_EQ(good_passes(), kept + 1);
+  other.spec.ttt.steps = static_cast<int>(kept + 1);  // the pass in which the first is put back is its last
+  const Recorder alone = run(space, Stage::adapt, {other}, "alone");
+  ASSERT_TRUE(alone.members.at(0).outcome.nonfinite) << "its predictions tell";
+  const Recorder both = run(space, Stage::adapt, {one, other}, "both");
+  for (const auto& [k, member] : both.members) expect_all_finite_and_no_row_twice(member);
+  expect_equal(both.members.at(1), alone.members.at(0));
 }
 
 // The only update spoils the model after its finite loss was recorded: the predictions tell.

@@ -77,23 +77,55 @@ TEST(ResumedTrial, PlateauAdaptiveWeightAndGuards) {
   }
 }
 
-TEST(ResumedFit, GatesAreReportedOnceWhereverADrainCame) {
-  const Workspace space;
+// A small language model with a gated TTT layer.
+ExperimentSpec gated(const Workspace& space) {
   std::ofstream text(space.folder() / "text.txt");
   for (int i = 0; i < 60; ++i) text << "line " << i * 7919 % 1000 << " of a small text about cats and mats\n";
-  text.close();
-  const ExperimentSpec spec =
-      spec_from_yaml("dataset: {kind: text, path: " + (space.folder() / "text.txt").string() +
-                     ", sequence_length: 24}\n"
-                     "folds: {kind: kfold, k: 3, validation: 0.3}\n"
-                     "model: {kind: transformer_lm, layers: 2, width: 16, heads: 2, ttt: {layers: last:1, "
-                     "mini_batch_size: 8, gate_init: "
-                     "0.1}}\n"
-                     "train: {steps: 4, batch_size: 8, eval_every_steps: 2, optimizer: {kind: adamw, lr: 0.01}}\n"
-                     "ttt: {steps: 2, batch_size: 8, lr: 0.01}\nmetrics: [nll]\n");
-  const Case one{spec, 0, 0, {}, {}};
+  return spec_from_yaml("dataset: {kind: text, path: " + (space.folder() / "text.txt").string() +
+                        ", sequence_length: 24}\n"
+                        "folds: {kind: kfold, k: 3, validation: 0.3}\n"
+                        "model: {kind: transformer_lm, layers: 2, width: 16, heads: 2,\n"
+                        "  ttt: {layers: last:1, mini_batch_size: 8, gate_init: 0.1}}\n"
+                        "train: {steps: 4, batch_size: 8, eval_every_steps: 2, optimizer: {kind: adamw, lr: 0.01}}\n"
+                        "ttt: {steps: 2, batch_size: 8, lr: 0.01}\nmetrics: [nll]\n");
+}
+
+TEST(ResumedFit, GatesAreReportedOnceWhereverADrainCame) {
+  const Workspace space;
+  const Case one{gated(space), 0, 0, {}, {}};
   EXPECT_EQ(run(space, Stage::fit, {one}, "gates").members.at(0).gates.size(), 2u);
   expect_resumes_anywhere(space, Stage::fit, {one});
+}
+
+// Found by reading: gates of an evaluation before the checkpoint were reported again where the fit was put back to it.
+TEST(ResumedFit, GatesAreReportedOnceWhereItIsPutBackToItsCheckpoint) {
+  const Workspace space;
+  ExperimentSpec spec = gated(space);
+  spec.on_nonfinite.policy = "stop";
+  spec.train.eval_every_steps = 1;
+  spec.train.optimizer.kind = "sgd";
+  bool put_back = false;
+  for (const double lr : {1e1, 1e3, 1e5}) {
+    spec.train.optimizer.lr = lr;
+    const MemberOutcome outcome = run(space, Stage::fit, {{spec, 0, 0, {}, {}}}, "diverging").members.at(0).outcome;
+    if (!outcome.nonfinite) continue;
+    put_back |= outcome.steps > 0;
+    expect_resumes_anywhere(space, Stage::fit, {{spec, 0, 0, {}, {}}});
+  }
+  EXPECT_TRUE(put_back);
+}
+
+// Found by a drain at random: what has made no step has nothing to keep.
+TEST(ResumedFit, WithoutAStepThereIsNoCheckpoint) {
+  const Workspace space;
+  const Case one{small_spec(), 0, 0, {}, {}};
+  const Recorder at_once = run(space, Stage::fit, {one}, "at-once", 0);
+  EXPECT_EQ(at_once.members.at(0).outcome.status, TrialStatus::stopped);
+  EXPECT_TRUE(at_once.checkpoints.empty());
+  const Recorder first = run(space, Stage::fit, {one}, "first", 3);
+  const Recorder again = run(space, Stage::fit, {{one.spec, 0, 0, newest(first, 0), {}}}, "again", 0);
+  EXPECT_EQ(again.members.at(0).outcome.status, TrialStatus::stopped);
+  EXPECT_TRUE(again.checkpoints.empty());
 }
 
 TEST(ResumedFit, StopsEarlyForTheSameReasonWhereverADrainCame) {
