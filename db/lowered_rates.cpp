@@ -46,6 +46,7 @@ void Store::Impl::load_rates(RegisteredPlan& plan) {
         continue;
       }
       set_rate(kind, unit.id, {});
+      drop_checkpoints_after(kind, unit.id, -1);
       unit.checkpoints.clear();
     }
   }

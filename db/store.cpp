@@ -40,7 +40,8 @@ StoreStatements::StoreStatements(Connection& c)
                           "INSERT OR REPLACE INTO evaluation(trial, phase, step, metric, value, hits, total) "
                           "SELECT t.id, e.phase, e.step, e.metric, e.value, e.hits, e.total FROM trial t "
                           "JOIN fit_evaluation e ON e.fit = t.fit WHERE t.fit = ?1 AND t.status = 'done' "
-                          "AND e.phase IN ('train', 'validation')",
+                          "AND e.phase IN ('train', 'validation') AND NOT EXISTS (SELECT 1 FROM evaluation v "
+                          "WHERE v.trial = t.id AND v.phase = 'train')",
                           kPersistent),
       trial_fit(c, "SELECT fit FROM trial WHERE id = ?1", kPersistent),
       open_trial_of_fit(c, "SELECT 1 FROM trial WHERE fit = ?1 AND status IN ('pending', 'running', 'stopped') LIMIT 1",

@@ -117,7 +117,7 @@ void restore_adaptation(const AdaptationState& a) {
   };
   every_resumed([&](std::size_t k, MemberTensors& saved) { restore_member(a, k, saved); });
   if (a.kept == nullptr) return;
-  a.kept->keep(a.state);  // what is kept of members without a pass to come back from
+  for (int pass = 0; pass < 2; ++pass) a.kept->keep(a.state);  // of members whose checkpoint holds nothing else
   every_resumed([&](std::size_t k, MemberTensors& saved) {
     visit_kept(a, [&](const std::string& name, const at::Tensor& lanes, bool) {
       if (saved.has(name)) restore_lanes(a, k, saved, name, lanes);

@@ -50,7 +50,7 @@ json restore_end(const MemberTensors& saved, MemberEnd& member) {
     member.stopped = end.at("stopped").get<std::string>();
     member.nonfinite = end.at("nonfinite").get<bool>();
     member.put_back = end.at("put_back").get<int>();
-    member.measured = end.at("measured").get<bool>();
+    member.measured = end.value("measured", false);
   } catch (const json::exception&) {
     throw nonsense();
   }

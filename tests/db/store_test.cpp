@@ -108,7 +108,7 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   const RowId fit = plan.fits[0].id, trial = plan.trials[3].id;
   store.begin();
   const RowId attempt = begin_attempt(UnitKind::fit, fit), other = begin_attempt(UnitKind::trial, trial);
-  for (std::int64_t step = 10; step <= 30; step += 10) add_checkpoint(UnitKind::fit, fit, attempt, step, 3);
+  for (std::int64_t step = 10; step <= 30; step += 10) add_checkpoint(UnitKind::fit, fit, attempt, step, 3, 10);
   AttemptEnd end{attempt, TrialStatus::failed, TrialStatus::pending, "the training loss became NaN at update 33", 1, 1};
   end.rate = LoweredRate{0.25, 2, 20};
   store.finish_attempt(end);
@@ -131,6 +131,8 @@ TEST_F(StoreTest, ALoweredRateIsFoundByTheNextRun) {
   EXPECT_EQ(again.fits[0].status, TrialStatus::failed);
   EXPECT_EQ(again.fits[0].rate, LoweredRate{});
   EXPECT_THAT(again.fits[0].checkpoints, IsEmpty()) << "of the lower rate";
+  again = store.register_plan(lowering.experiment, lowering.plan);  // as after a kill at this instant
+  EXPECT_THAT(again.fits[0].checkpoints, IsEmpty());
   EXPECT_EQ(integer_of(db, "SELECT sum(rate_lowered) FROM fit"), 0);
 }
 
@@ -162,8 +164,15 @@ TEST_F(StoreTest, ATrialThatEndsWhileItsFitIsComputedAgainHasTheFitsRows) {
   store.add_rows(UnitKind::fit, fit, std::vector{evaluation_row(Phase::train, 12, "accuracy", .9)});
   finish(again, TrialStatus::done);
   store.commit();
-  EXPECT_THAT(rows_of(db, "SELECT trial, phase, value FROM evaluation"),
-              ElementsAre(std::to_string(trial) + "|train|0.9"));
+  const std::string copied = std::to_string(trial) + "|train|0.9";
+  EXPECT_THAT(rows_of(db, "SELECT trial, phase, value FROM evaluation"), ElementsAre(copied));
+  // What it has stays as it was, whatever a third computation gives.
+  store.begin();
+  const RowId third = begin_attempt(UnitKind::fit, fit, 3);
+  store.add_rows(UnitKind::fit, fit, std::vector{evaluation_row(Phase::train, 12, "accuracy", .7)});
+  finish(third, TrialStatus::done);
+  store.commit();
+  EXPECT_THAT(rows_of(db, "SELECT trial, phase, value FROM evaluation"), ElementsAre(copied));
 }
 
 TEST_F(StoreTest, ASharedFileLivesUntilItsLastMemberLeavesIt) {
