@@ -223,6 +223,10 @@ class Merger {
     const std::string shift = std::to_string(db_.integer("SELECT coalesce(max(id), 0) FROM main.attempt"));
     for (const std::string unit : {"fit", "trial"}) {
       db_.execute("DELETE FROM main.checkpoint WHERE " + unit + " IN (SELECT new FROM take_" + unit + ")");
+      // Those that came with an earlier state of the shard come again, with what became of them.
+      db_.execute("DELETE FROM main.attempt WHERE id IN (SELECT m.id FROM take_" + unit +
+                  " k JOIN main.attempt m ON m." + unit + " = k.new JOIN shard.attempt a ON a." + unit +
+                  " = k.old AND a.host = m.host AND a.pid = m.pid AND a.started_at = m.started_at)");
       const std::vector<std::string_view> own = {"id", unit, "number"};
       const std::vector<std::string> attempt = columns_of(db_, "attempt");
       db_.execute("INSERT INTO main.attempt(id, " + unit + ", number, " + column_list(attempt, own) +

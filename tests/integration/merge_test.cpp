@@ -90,8 +90,26 @@ TEST_F(MergedCheckpoints, WithoutItsFilesAShardIsMergedAndItsFitsAreComputedAgai
   // Fetched after all: merged again, it has what it had.
   std::filesystem::rename(work_.file("elsewhere"), of_shard(""));
   EXPECT_EQ(merge().exit_code, 1);
+  EXPECT_EQ(number("attempt"), attempts);
   EXPECT_NE(number("fit WHERE status = 'done'"), "0\n");
   EXPECT_TRUE(std::filesystem::exists(merged(trained_)));
+  expect_the_same_results();
+}
+
+TEST_F(MergedCheckpoints, AShardThatWentOnIsMergedAgainAndItsAttemptsAreThereOnce) {
+  work_.set("TENFOLD_FAKE_FAIL", "1");
+  work_.set("TENFOLD_FAKE_FAIL_STAGE", "adapt");
+  EXPECT_EQ(complete("a.db", {"--shard", "1/2"}).exit_code, 1);
+  work_.unset("TENFOLD_FAKE_FAIL");
+  EXPECT_EQ(merge().exit_code, 1);
+  EXPECT_NE(number("attempt WHERE outcome = 'failed'"), "0\n");
+  EXPECT_EQ(complete("a.db", {"--shard", "1/2"}).exit_code, 0);
+  EXPECT_EQ(merge().exit_code, 0);
+  const std::string attempts =
+      "SELECT number, resumed_from_step, outcome, started_at, finished_at FROM attempt WHERE trial IS NOT NULL ORDER "
+      "BY "
+      "4, 1, 3, 5";
+  EXPECT_EQ(work_.query("a.db", attempts), work_.query(kShard, attempts));
   expect_the_same_results();
 }
 
