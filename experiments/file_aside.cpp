@@ -4,9 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <string>
+#include <cstdio>
+#include <random>
 
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
@@ -30,9 +30,12 @@ void sync_folder_of(const std::filesystem::path& file) {
 }
 
 FileAside::FileAside(const std::filesystem::path& target) : target_(target), aside_(target) {
-  static std::atomic<unsigned> counter{0};  // threads of one process may write the same target
-  aside_ += ".tmp." + std::to_string(::getpid()) + "." + std::to_string(counter++);
-  fd_ = UniqueFd(::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  // Other threads, and processes of other hosts and containers with the same number, may write the same target.
+  std::random_device random;
+  char name[32];
+  std::snprintf(name, sizeof name, ".tmp.%08x%08x", random(), random());
+  aside_ += name;
+  fd_ = UniqueFd(::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!fd_) fail(target_, "cannot be written");
 }
 
