@@ -57,14 +57,14 @@ std::optional<UniqueFd> accept_unix(const UniqueFd& listener) {
 }
 
 void LineChannel::send(const std::string& line) {
-  if (closed_) return;
+  if (broken_) return;
   outgoing_ += line;
   outgoing_ += '\n';
   flush();
 }
 
 void LineChannel::flush() {
-  while (!outgoing_.empty() && !closed_) {
+  while (!outgoing_.empty() && !broken_) {
     const ssize_t sent = ::send(fd_.get(), outgoing_.data(), outgoing_.size(), MSG_NOSIGNAL);
     if (sent > 0) {
       outgoing_.erase(0, static_cast<std::size_t>(sent));
@@ -72,7 +72,7 @@ void LineChannel::flush() {
       continue;
     } else {
       if (errno != EAGAIN && errno != EWOULDBLOCK) {
-        closed_ = true;
+        broken_ = true;
         outgoing_.clear();
       }
       return;

@@ -32,7 +32,8 @@ class LineChannel {
  private:
   UniqueFd fd_;
   std::string incoming_, outgoing_;
-  bool closed_ = false;
+  bool closed_ = false;  // to reading; what was sent to us before is read first
+  bool broken_ = false;  // to writing
 };
 
 }  // namespace tenfold

@@ -202,6 +202,22 @@ TEST_F(Processes, LinesGoBothWaysOverASocketAndItsEndIsSeen) {
   a.send("into the void");  // no SIGPIPE
 }
 
+// Something sent after the other side had closed must not cost what that one said before.
+TEST_F(Processes, LastWordsAreHeardByWhoSpeaksBeforeListening) {
+  const auto path = folder_ / "socket";
+  UniqueFd listener = listen_unix(path);
+  LineChannel a(connect_unix(path));
+  {
+    LineChannel b(std::move(*accept_unix(listener)));
+    b.send("last words");
+  }
+  a.send("into the void");
+  EXPECT_FALSE(a.closed());
+  a.receive();
+  EXPECT_EQ(a.next(), "last words");
+  EXPECT_TRUE(a.closed());
+}
+
 TEST_F(Processes, OnlyCheckpointsThatAreWholeAreUsed) {
   const auto write = [&](const std::string& name, const std::string& content) {
     std::ofstream(folder_ / name) << content;
