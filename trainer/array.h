@@ -74,8 +74,8 @@ LeadersWish leaders_wish(const ArrayContext& context, bool checkpoint_due);
 // a group, whose ranks would have to agree on it.
 std::function<bool()> drain_watch(const ArrayContext& context);
 
-// Seconds that the ranks of a group compute between two decisions of their leader.
-inline constexpr double kGroupBlock_s = 1;
+// Seconds that a fit computes between two looks at the clock and at what it is asked.
+inline constexpr double kBlock_s = 1;
 
 // What changes from step to step, for T steps of K members: made on the host, read by `Compute::row`. Tensors keep
 // their addresses, so that a captured step goes on reading them. In a group the tables hold the rank's part of every

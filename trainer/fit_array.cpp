@@ -178,11 +178,11 @@ std::vector<at::Tensor> FitArray::gradients(const at::Tensor& logits, layers::Lo
   return gradients;
 }
 
-// Steps until the next one that the host must look at. A group asks its leader for no more than about a second.
+// Steps until the next one that the host must look at: in about a second, for a GPU or a group is asked to stop, and
+// the clock for checkpoints looked at, only between blocks.
 std::int64_t FitArray::block_length() const {
   std::int64_t length = std::min(kStepBlock, clock_.steps_until_due(step_));
-  if (context_.group != nullptr)
-    length = std::clamp<std::int64_t>(step_s_ > 0 ? static_cast<std::int64_t>(kGroupBlock_s / step_s_) : 1, 1, length);
+  length = std::clamp<std::int64_t>(step_s_ > 0 ? static_cast<std::int64_t>(kBlock_s / step_s_) : 1, 1, length);
   for (const FitMember& fit : members_) {
     if (fit.at_rest(step_)) continue;
     length = std::min(length, fit.total_updates - step_);

@@ -147,6 +147,15 @@ TEST(AdaptArray, APassMakesOneUpdateABatchAndRecordsItsRate) {
   EXPECT_EQ(file.floats("applied")[0], 8);
 }
 
+// Steps may take long: the first one is looked behind before more are begun.
+TEST(FitArray, TheClockForCheckpointsIsLookedAtAfterItsFirstStep) {
+  const Workspace space;
+  ExperimentSpec spec = small_spec();
+  spec.checkpoint.every_s = 1e-9;
+  const Fits fits = fit(space, spec, 1, "fit");
+  EXPECT_EQ(fits.recorder.checkpoints.front().step, 1);
+}
+
 TEST(AdaptArray, LeavesWhatDoesNotAdaptAlone) {
   const Workspace space;
   ExperimentSpec spec = small_spec();
