@@ -159,6 +159,7 @@ class Coordinator {
   void unit_done(std::int32_t unit);
   void unit_failed(std::int32_t unit, const std::string& reason);
   void fail_trials_of(std::int32_t fit, const std::string& reason);
+  void fail_trial_of(std::int32_t fit, std::int32_t trial);
   void fail_unstarted(std::int32_t unit, const std::string& reason);
   void trial_over(std::int32_t trial);
   void end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
@@ -188,8 +189,9 @@ class Coordinator {
   CheckpointCheck checkpoints_;
   JobBuilder jobs_;
   std::unique_ptr<Scheduler> scheduler_;
-  bool groups_ = false;                         // some array takes several slots
-  std::set<std::int32_t> reopened_, withheld_;  // fits computed again; trials that wait for one of them
+  bool groups_ = false;                              // some array takes several slots
+  std::set<std::int32_t> reopened_, withheld_;       // fits computed again; trials that wait for one of them
+  std::map<std::int32_t, std::string> failed_fits_;  // for good, and why
   CostModel costs_;
 
   std::map<std::uint64_t, RunningArray> running_;

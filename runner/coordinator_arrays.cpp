@@ -332,7 +332,7 @@ bool Coordinator::lower_rate(Member& member, const MemberOutcome& outcome) {
   const std::int64_t failed_at = is_fit(member.unit) ? outcome.steps : outcome.steps - 1;
   std::erase_if(u.checkpoints, [&](const StoredCheckpoint& c) { return c.step >= failed_at; });
   std::int64_t step = usable_resume_step(member.unit);
-  while (u.rate.times > 0 && step >= 0 && step <= u.rate.from_step) {
+  if (u.rate.times > 0 && step >= 0 && step == u.rate.from_step) {
     u.checkpoints.erase(u.checkpoints.begin());
     step = usable_resume_step(member.unit);
   }

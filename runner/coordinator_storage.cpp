@@ -57,6 +57,7 @@ void Coordinator::look_again_at_files_of(const RunningArray& array) {
 bool Coordinator::has_lost_its_fit(std::int32_t trial) {
   if (is_fit(trial)) return false;
   const std::int32_t fit = scheduler_->item(trial).fit;
+  if (failed_fits_.contains(fit)) return false;
   Unit& trained = unit(fit);
   if (scheduler_->over(fit)) {
     if (trained.checkpoints.empty()) return false;
@@ -89,12 +90,17 @@ void Coordinator::reopen_fit(std::int32_t fit) {
   make_unit_ready(fit);
 }
 
-// Trials that were ready when their fit was lost are found here, when their turn comes.
+// Trials that were ready when their fit was lost, or under way when it failed, are found here, when their turn comes.
 void Coordinator::withhold_orphans(PlannedArray& planned) {
   if (reopened_.empty() || planned.stage == Stage::fit) return;
   std::erase_if(planned.units, [&](std::int32_t trial) {
     if (scheduler_->over(trial)) return true;
-    if (scheduler_->over(scheduler_->item(trial).fit)) return false;
+    const std::int32_t fit = scheduler_->item(trial).fit;
+    if (failed_fits_.contains(fit)) {
+      fail_trial_of(fit, trial);
+      return true;
+    }
+    if (scheduler_->over(fit)) return false;
     scheduler_->returned(trial);
     withheld_.insert(trial);
     return true;

@@ -44,27 +44,27 @@ void Coordinator::unit_failed(std::int32_t number, const std::string& reason) {
   }
 }
 
-// What cannot even begin has an attempt nevertheless: that is where a reason is looked for.
 void Coordinator::fail_unstarted(std::int32_t number, const std::string& reason) {
-  Unit& u = unit(number);
-  Member member{number, next_attempt_++, -1, true};
-  AttemptStart start;
-  start.kind = kind(number);
-  start.unit = u.id;
-  start.number = ++u.attempts;
-  writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+  Member member{number, 0, usable_resume_step(number), true};
   end_attempt(member, TrialStatus::failed, TrialStatus::failed, reason);
 }
 
 void Coordinator::fail_trials_of(std::int32_t fit, const std::string& reason) {
+  failed_fits_[fit] = reason;
   for (const std::int32_t trial : trials_of(fit)) {
-    if (scheduler_->over(trial)) continue;
-    scheduler_->finished(trial);
-    remaining_cost_[1] -= scheduler_->item(trial).cost;
-    fail_unstarted(trial, "its fit failed: " + reason);
-    ++trials_failed_;
-    trial_over(trial);
+    // A fit that is computed again may have trials under way that have its parameters in memory: they go on.
+    if (scheduler_->over(trial) || scheduler_->in_flight(trial)) continue;
+    withheld_.erase(trial);
+    fail_trial_of(fit, trial);
   }
+}
+
+void Coordinator::fail_trial_of(std::int32_t fit, std::int32_t trial) {
+  scheduler_->finished(trial);
+  remaining_cost_[1] -= scheduler_->item(trial).cost;
+  fail_unstarted(trial, "its fit failed: " + failed_fits_.at(fit));
+  ++trials_failed_;
+  trial_over(trial);
 }
 
 void Coordinator::trial_over(std::int32_t trial) {
@@ -76,7 +76,19 @@ void Coordinator::trial_over(std::int32_t trial) {
 void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
                               const MemberOutcome& measured, std::optional<LoweredRate> rate) {
   member.over = true;
-  if (member.attempt == 0) return;  // it never started: there is nothing to end
+  if (member.attempt == 0) {
+    if (unit_status != TrialStatus::failed) return;  // it never started: there is nothing to end
+    // What fails before it could begin has an attempt nevertheless: that is where a reason is looked for.
+    Unit& u = unit(member.unit);
+    member.attempt = next_attempt_++;
+    AttemptStart start;
+    start.kind = kind(member.unit);
+    start.unit = u.id;
+    start.number = ++u.attempts;
+    start.resumed_from_step = member.resumed_from_step;
+    if (prepared_.experiment.base().on_nonfinite.policy == "lower_rate") start.rate = u.rate;
+    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+  }
   AttemptEnd end;
   end.attempt = static_cast<RowId>(member.attempt);
   end.outcome = outcome;

@@ -100,13 +100,14 @@ class Scheduler {
   void reopen(std::int32_t fit) { items_[static_cast<std::size_t>(fit)].over = false; }
 
   bool over(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].over; }
+  bool in_flight(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].in_flight; }
   const WorkItem& item(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)]; }
   int failures(std::int32_t unit) const { return items_[static_cast<std::size_t>(unit)].failures; }
 
  private:
   struct Item : WorkItem {
-    std::uint8_t failures = 0;  // attempts of this unit alone that failed
-    std::uint8_t lost = 0;      // attempts that a worker took with it
+    std::int32_t failures = 0;  // attempts of this unit alone that failed
+    std::int32_t lost = 0;      // attempts that a worker took with it
     bool over = false, in_flight = false;
   };
   struct GroupKey {

@@ -20,8 +20,21 @@ namespace tenfold {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
+
+// Two folds, and arrays of one: each fold has several trials under way at once.
+constexpr const char* kOneFoldOften = R"(name: lost
+dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
+folds: {kind: stratified, k: 2}
+model: {kind: mlp, hidden: [16]}
+train: {epochs: 4, batch_size: 16}
+ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
+metrics: [accuracy]
+sweep: {ttt.lr: [1e-4, 1e-3, 1e-2], ttt.parameters: [norm, all]}
+resources: {device: cpu, max_array: 1}
+)";
 
 enum class Harm { truncated, flipped, missing, other_version };
 
@@ -175,6 +188,49 @@ TEST_F(Checkpoints, TrainedParametersThatAreDamagedMeanwhileAreComputedAgain) {
   EXPECT_THAT(events("fit_reopened"), HasSubstr("is computed again"));
   EXPECT_THAT(work_.query("a.db", "SELECT reason FROM attempt WHERE outcome = 'failed'"), HasSubstr("damaged"));
   expect_as_undisturbed(work_, "a.db", expected());
+}
+
+// A trial under way has the parameters in memory: it ends well, and whatever waits for the fit fails with it.
+TEST(LostFit, ThatFailsForGoodTakesNoTrialWithItThatIsUnderWay) {
+  Workspace work;
+  work.use_fake_trainer();
+  work.write("x.yaml", kOneFoldOften);
+  const std::vector<std::string> run{"run", "x.yaml", "--db", "a.db", "--slots", "4"};
+  ASSERT_EQ(work.tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "4"}).exit_code, 0);
+
+  for (const auto& [name, value] :
+       {std::pair{"STEP_MS", "150"}, {"FAIL", "0"}, {"FAIL_STAGE", "fit"}, {"NO_RETRY", "1"}})
+    work.set(std::string("TENFOLD_FAKE_") + name, value);
+  work.set("TENFOLD_FAKE_FAIL_IF", work.file("fail").string());
+  const pid_t pid = work.start(run);
+  const std::string of_fold_0 =
+      "FROM attempt a JOIN trial t ON t.id = a.trial WHERE a.outcome = 'running' AND t.fold = 0";
+  ASSERT_TRUE(work.wait_until([&] { return work.holds("a.db", "SELECT count(*) >= 2 " + of_fold_0); }, seconds(100)));
+  work.write("fail", "");
+  const std::string trained =
+      work.query("a.db", "SELECT path FROM checkpoint c JOIN fit f ON f.id = c.fit WHERE fold = 0");
+  ASSERT_EQ(std::count(trained.begin(), trained.end(), '\n'), 1) << trained;
+  const std::string victim = work.query("a.db", "SELECT max(a.pid) " + of_fold_0);
+  std::filesystem::remove(work.file("a.db.checkpoints") / trained.substr(0, trained.size() - 1));
+  ASSERT_EQ(::kill(static_cast<pid_t>(std::stol(victim)), SIGKILL), 0);
+  const Finished finished = work.wait(pid);
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  expect_sound(work, "a.db");
+  expect_none_left(work);
+  const std::string begun = "FROM attempt a JOIN trial t ON t.id = a.trial WHERE t.fold = 0 AND a.pid > 0";
+  EXPECT_NE(work.query("a.db", "SELECT count(*) " + begun + " AND a.outcome = 'done'"), "0\n");
+  EXPECT_EQ(work.query("a.db", "SELECT count(*) " + begun + " AND a.outcome = 'failed' AND a.pid <> " + victim), "0\n");
+  EXPECT_EQ(work.query("a.db",
+                       "SELECT fold, sum(status = 'failed') > 0, sum(status IN ('done', 'failed')) FROM trial "
+                       "GROUP BY 1 ORDER BY 1"),
+            "0,1,6\n1,0,6\n");
+  EXPECT_EQ(
+      work.query("a.db", "SELECT reason FROM trial WHERE status = 'failed' AND reason NOT LIKE 'its fit failed: %'"),
+      "");
+
+  for (const char* name : {"STEP_MS", "FAIL", "FAIL_IF"}) work.unset(std::string("TENFOLD_FAKE_") + name);
+  EXPECT_EQ(work.tenfold(run).exit_code, 0);
+  expect_as_undisturbed(work, "a.db", results_of(work, "calm.db"));
 }
 
 // The same, found when a trainer has died.

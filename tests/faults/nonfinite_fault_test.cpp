@@ -7,7 +7,7 @@
 #include <chrono>
 #include <sstream>
 
-#include "tests/faults/oracle.h"
+#include "tests/faults/fault_run.h"
 
 namespace tenfold {
 namespace {
@@ -178,6 +178,25 @@ TEST_F(NonFiniteFault, LoweredInVainItFailsAndSaysSo) {
   ASSERT_EQ(reasons.size(), 2u);
   EXPECT_THAT(reasons, Each(HasSubstr("lowered 2 times, to 0.25 of what the experiment gives, in vain")));
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM attempt WHERE fit IS NOT NULL"), "8\n");
+}
+
+// What a lower rate begins from was not tried with it: only what was is given up.
+TEST(LoweredRate, GoesBackACheckpointAtATime) {
+  Workspace work;
+  work.use_fake_trainer();
+  work.write("x.yaml", std::string(kFake) + "on_nonfinite: {policy: lower_rate, times: 3}\ncheckpoint: {keep: 4}\n");
+  for (const auto& [name, value] :
+       {std::pair{"FAIL", "1"}, {"FAIL_STAGE", "fit"}, {"NO_RETRY", "1"}, {"NONFINITE", "1"}})
+    work.set(std::string("TENFOLD_FAKE_") + name, value);
+  const Finished finished = work.tenfold({"run", "x.yaml", "--db", "a.db"});
+  EXPECT_EQ(finished.exit_code, 1) << finished.output;
+  // It fails at step 20 every time, and has a checkpoint every 5; the last one was made on the way with a lower rate.
+  EXPECT_EQ(work.query("a.db",
+                       "SELECT coalesce(resumed_from_step, 0) FROM attempt WHERE fit = (SELECT id FROM fit WHERE "
+                       "status = 'failed') ORDER BY number"),
+            "0\n15\n10\n15\n");
+  expect_sound(work, "a.db");
+  expect_none_left(work);
 }
 
 // The number of times it was lowered is in the store: everything is killed once the first lowering is committed.

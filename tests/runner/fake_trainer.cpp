@@ -7,8 +7,10 @@
 //   TENFOLD_FAKE_BEFORE_MS=0     pause between the evaluation before an adaptation and its first step
 //   TENFOLD_FAKE_EVERY=5         steps between checkpoints
 //   TENFOLD_FAKE_FAIL=2          members of this fold fail by themselves, every time
-//   (TENFOLD_FAKE_FAIL_STAGE=fit|adapt) TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the
-//   same TENFOLD_FAKE_ROWS=1000000    a flood: rows per member in blocks, without pauses
+//                                (TENFOLD_FAKE_FAIL_STAGE=fit|adapt, TENFOLD_FAKE_FAIL_IF=file: once there is one)
+//   TENFOLD_FAKE_NO_RETRY=1      ... and say that another attempt would end the same
+//   TENFOLD_FAKE_NONFINITE=1     ... and say that numbers were not finite
+//   TENFOLD_FAKE_ROWS=1000000    a flood: rows per member in blocks, without pauses
 //   TENFOLD_FAKE_NO_MEETING=1    a group's leader never says where it waits
 //
 // Trainers of a group stir the state together over fake_group.h, so that a member that is missing or behind shows; each
@@ -197,6 +199,8 @@ class FakeArray {
   void fail_some() {
     const char* stage = std::getenv("TENFOLD_FAKE_FAIL_STAGE");
     if (stage && (std::string(stage) == "fit") != (job_.stage == Stage::fit)) return;
+    const char* file = std::getenv("TENFOLD_FAKE_FAIL_IF");
+    if (file && !std::filesystem::exists(file)) return;
     const std::int64_t fold = setting("TENFOLD_FAKE_FAIL", -1);
     for (std::size_t i = 0; i < states_.size(); ++i) {
       if (over_[i] || job_.members[i].fold != fold) continue;
@@ -206,6 +210,8 @@ class FakeArray {
       outcome.status = TrialStatus::failed;
       outcome.reason = "fails on purpose";
       outcome.retry = setting("TENFOLD_FAKE_NO_RETRY", 0) == 0;
+      outcome.nonfinite = setting("TENFOLD_FAKE_NONFINITE", 0) != 0;
+      outcome.steps = step_;
       if (leads()) reporter_.outcome(outcome);
     }
   }

@@ -184,6 +184,17 @@ TEST(Scheduler, AUnitAloneIsRetriedAsOftenAsAllowed) {
   EXPECT_FALSE(scheduler.has_ready());
 }
 
+TEST(Scheduler, ManyAttemptsAreCountedToTheirEnd) {
+  Scheduler scheduler(trials(1), cpu_sizing(1, 0), 1000);
+  scheduler.make_ready(0, -1);
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    ASSERT_TRUE(scheduler.next());
+    ASSERT_EQ(scheduler.member_failed(0, -1, true), std::nullopt);
+  }
+  ASSERT_TRUE(scheduler.next());
+  EXPECT_EQ(scheduler.member_failed(0, -1, true), 0);
+}
+
 TEST(Scheduler, TheLastOneLeftOfALargerArrayWasNotAlone) {
   Scheduler scheduler(trials(1), cpu_sizing(1, 0), 0);
   scheduler.make_ready(0, -1);
