@@ -126,6 +126,7 @@ void Coordinator::handle(const Received& received) {
 void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
+  if (const auto frozen = frozen_.take(now); frozen > Clock::duration::zero()) forgive(frozen);
   const bool asked = front_.drain_requested();  // also while draining: see beat()
   if (!draining_ && asked) begin_drain("asked to stop at the next step");
   drain_when_all_is_held_back();
@@ -146,6 +147,16 @@ void Coordinator::tick(Clock::time_point now) {
     for (const std::string& problem : writer_.take_problems()) storage_trouble(problem);
   }
   give_signs_of_life(now);
+}
+
+void Coordinator::forgive(Clock::duration silence) {
+  const Clock::time_point now = Clock::now();
+  for (Peer& peer : peers_) peer.last_heard = now;
+  for (auto& [number, array] : running_)
+    if (array.due != Clock::time_point::max()) array.due += silence;
+  port_.forgive(silence);
+  if (draining_) drain_until_ = std::max(drain_until_, now + drain_limit());
+  frozen_.take(now);
 }
 
 void Coordinator::watch_peers(Clock::time_point now) {

@@ -12,6 +12,7 @@
 
 #include "db/store.h"
 #include "db/writer.h"
+#include "experiments/frozen_time.h"
 #include "runner/coordinator_front.h"
 #include "runner/coordinator_jobs.h"
 #include "runner/coordinator_resume.h"
@@ -85,6 +86,7 @@ class Coordinator {
   void handle(const Received& received);
   void tick(Clock::time_point now);
   void watch_peers(Clock::time_point now);
+  void forgive(Clock::duration silence);  // of everybody: it was our doing, or all of us were stopped
   void lose_worker(int rank, const std::string& reason);
   void begin_drain(const std::string& why);
   void end_drain();
@@ -211,6 +213,7 @@ class Coordinator {
   std::optional<Clock::time_point> last_storage_note_;
   Clock::time_point begun_, first_dispatch_{}, last_commit_{}, drain_began_{}, drain_until_{}, last_tick_{},
       last_problems_{}, last_heartbeat_{}, last_report_{};
+  FrozenTime frozen_;
   Pacer pacer_;
   std::optional<StuckWatch> watch_;  // of the loop and what follows it
 };

@@ -48,11 +48,7 @@ std::string Coordinator::hash_of(const std::string& file) {
   });
   wait_beating(hash, kPause, [this] { beat(); });
   port_.hold_receives(holding_);
-  const Clock::time_point now = Clock::now();
-  for (Peer& peer : peers_) peer.last_heard = now;  // their silence was our doing
-  for (auto& [number, array] : running_)
-    if (array.due != Clock::time_point::max()) array.due += now - begin;
-  if (draining_) drain_until_ = std::max(drain_until_, now + drain_limit());
+  forgive(Clock::now() - begin);
   return hash.get();
 }
 

@@ -112,6 +112,9 @@ RunOutcome Front::watch() {
     else
       sockets.push_back({listener_.get(), POLLIN, 0});
     ::poll(sockets.data(), sockets.size(), 200);
+    const Clock::duration frozen = frozen_.take();
+    started_ += frozen;
+    if (give_up_ != Clock::time_point::max()) give_up_ += frozen;
     take_signals();
     if (!channel_) {
       if (auto fd = accept_unix(listener_)) {
@@ -210,6 +213,8 @@ void Front::start_again(const std::string& reason) {
   mpirun_.kill_whole_session();
   mpirun_.wait_for(kEndLimit);
   channel_.reset();
+  while (accept_unix(listener_)) {  // of the dead
+  }
   most_here_ = 0;
   together_ = false;
   options_.restarted_because = reason;

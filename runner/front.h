@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "experiments/frozen_time.h"
 #include "runner/child.h"
 #include "runner/coordinator_front.h"
 #include "runner/front_mpirun.h"
@@ -56,6 +57,7 @@ class Front {
   bool together_ = false;  // MPI has all ranks of this start
   bool reported_ = false;  // the coordinator has begun
   bool stopped_at_once_ = false;
+  FrozenTime frozen_;
   Clock::time_point started_, give_up_ = Clock::time_point::max();
 };
 

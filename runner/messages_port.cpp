@@ -168,6 +168,10 @@ double MessagePort::stuck_s(int rank) const {
   return longest;
 }
 
+void MessagePort::forgive(std::chrono::steady_clock::duration silence) {
+  for (const auto& send : sends_) send->since += silence;
+}
+
 bool MessagePort::all_sent() const {
   for (const Peer& peer : peers_)
     if (!peer.dropped && (!peer.writer.empty() || peer.in_flight > 0)) return false;

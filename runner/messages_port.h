@@ -39,6 +39,7 @@ class MessagePort {
   std::size_t unsent_bytes(int rank) const;
   // Seconds since the oldest send to `rank` has been under way; 0 when none is.
   double stuck_s(int rank) const;
+  void forgive(std::chrono::steady_clock::duration silence);  // as if what is on its way had been sent so much later
   bool all_sent() const;
   void drop_peer(int rank);  // nothing is sent to it any more, nothing from it is delivered
 

@@ -43,6 +43,7 @@ bool Worker::run() {
   StuckWatch watch(3 * silence_s_, kSilenceAfterTerm_s);
   while (!finished_ && !abandoned_) {
     watch.turn();
+    if (const auto frozen = frozen_.take(); frozen > Clock::duration::zero()) forgive(frozen);
     port_.progress();
     bool active = port_.unsent_bytes(0) > 2 * kChunkBytes;
     while (auto received = port_.next()) {
@@ -191,6 +192,12 @@ void Worker::replace_trainer(const std::string& reason, bool tell) {
   }
   unusable_ = true;
   send(MessageKind::trainer_unusable, 0, nlohmann::json{{"reason", problem}}.dump());
+}
+
+void Worker::forgive(Clock::duration silence) {
+  last_heard_ = std::min(Clock::now(), last_heard_ + silence);
+  if (leave_by_ != Clock::time_point::max()) leave_by_ += silence;
+  trainer_.forgive(silence);
 }
 
 void Worker::tick(Clock::time_point now) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "experiments/frozen_time.h"
 #include "runner/messages_port.h"
 #include "runner/rank_pacer.h"
 #include "runner/signals.h"
@@ -41,6 +42,7 @@ class Worker {
   void join(const Message& message);
   void abandon(std::uint64_t dispatch);
   void tick(Clock::time_point now);
+  void forgive(Clock::duration silence);
   void send(MessageKind kind, std::uint64_t dispatch = 0, std::string payload = "", FrameType frame = {});
 
   MessagePort& port_;
@@ -55,6 +57,7 @@ class Worker {
   bool draining_ = false, finished_ = false, abandoned_ = false, unusable_ = false;
   int failed_starts_ = 0;  // in a row, without the trainer getting ready
   double silence_s_;
+  FrozenTime frozen_;
   bool heard_ = false;
   Clock::time_point last_heard_, last_tick_, last_heartbeat_, leave_by_ = Clock::time_point::max();
 };

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -104,6 +105,12 @@ void Trainer::receive(std::size_t max_bytes) {
       return;
     }
   }
+}
+
+void Trainer::forgive(std::chrono::steady_clock::duration silence) {
+  started_ += silence;
+  last_heard_ = std::min(Clock::now(), last_heard_ + silence);
+  last_advance_ = std::min(Clock::now(), last_advance_ + silence);
 }
 
 std::optional<Frame> Trainer::next() {

@@ -43,6 +43,7 @@ class Trainer {
   // Reads at most `max_bytes` of what is there; frames come from next().
   void receive(std::size_t max_bytes);
   std::optional<Frame> next();
+  void forgive(std::chrono::steady_clock::duration silence);                                // all of us were stopped
   void not_listening() { last_heard_ = last_advance_ = std::chrono::steady_clock::now(); }  // its silence is ours
 
   // Why it must be replaced, once: it died (after all it wrote was read), hangs, or speaks nonsense. It is dead

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "experiments/error.h"
+#include "experiments/frozen_time.h"
 
 namespace tenfold {
 namespace {
@@ -119,12 +120,14 @@ void GroupLink::await_word(std::vector<GroupSocket*>& silent, std::chrono::stead
 }
 
 void GroupLink::barrier() {
-  const auto until = std::chrono::steady_clock::now() + times_.barrier;
+  FrozenTime frozen;
+  auto until = std::chrono::steady_clock::now() + times_.barrier;
   if (!leads()) send_header(others_.front(), kBarrier, 0);
   std::vector<GroupSocket*> silent;
   for (GroupSocket& other : others_) silent.push_back(&other);
   while (!silent.empty()) {
     const std::vector<GroupSocket*> waited_for = silent;
+    until += frozen.take();
     await_word(silent, until);
     for (GroupSocket* socket : waited_for)
       if (std::ranges::find(silent, socket) == silent.end()) expect_header(*socket, kBarrier, 0);

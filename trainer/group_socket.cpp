@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "experiments/error.h"
+#include "experiments/frozen_time.h"
 
 namespace tenfold {
 namespace {
@@ -35,7 +36,9 @@ GroupSocket& GroupSocket::operator=(GroupSocket&& other) noexcept {
 }
 
 void GroupSocket::wait(short events, steady_clock::time_point until) const {
+  FrozenTime frozen;
   while (true) {
+    until += frozen.take();
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - steady_clock::now());
     if (left.count() <= 0) lost(peer_, "is silent");
     pollfd watched{descriptor_, events, 0};

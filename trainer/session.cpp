@@ -16,6 +16,7 @@
 
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
+#include "experiments/frozen_time.h"
 
 namespace tenfold {
 namespace {
@@ -280,6 +281,7 @@ void Session::write_what_fits() {
 // ---- the link thread
 
 void Session::keep_link() {
+  FrozenTime frozen;
   auto next_beat = steady_clock::now() + options_.heartbeat;
   auto next_flush = steady_clock::now() + options_.flush;
   while (true) {
@@ -293,6 +295,7 @@ void Session::keep_link() {
 
     // After reading: a process that was itself stopped for a while finds the worker's words in the socket.
     const auto now = steady_clock::now();
+    last_heard_ = std::min(now, last_heard_ + frozen.take(now));
     if (now - last_heard_ > options_.alive_timeout)
       leave(exit_code(ErrorKind::communication),
             "nothing heard from the worker for " +

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "tests/faults/fault_run.h"
@@ -46,6 +47,28 @@ class Places : public FaultRun {
     EXPECT_EQ(work_.query(db, "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
   }
 };
+
+// Stopped all together: by scontrol suspend, docker pause, a machine that sleeps. Each finds that it heard nothing for
+// long, and that the others were not there to be heard.
+TEST_F(Places, GoesOnAfterAllOfItStoodStill) {
+  for (const char* limit : {"TENFOLD_PEER_SILENCE_S", "TENFOLD_TRAINER_SILENCE_S", "TENFOLD_ALIVE_TIMEOUT_S"})
+    work_.set(limit, "5");
+  work_.set("TENFOLD_FAKE_STEP_MS", "60");
+  const pid_t front = work_.start(run("a.db", {"--slots", "2"}));
+  ASSERT_TRUE(work_.wait_until([&] { return work_.holds("a.db", "SELECT count(DISTINCT fit) >= 2 FROM checkpoint"); },
+                               seconds(60)));
+  std::vector<pid_t> all = work_.processes();
+  EXPECT_GE(all.size(), 7U) << "front, mpirun, three ranks, two trainers";
+  for (const pid_t pid : all) ::kill(pid, SIGSTOP);
+  sleep_s(10);
+  std::shuffle(all.begin(), all.end(), random_);
+  for (const pid_t pid : all) ::kill(pid, SIGCONT);
+  const Finished finished = work_.wait(front);
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_EQ(work_.query("a.db", "SELECT detail FROM event WHERE kind = 'worker_lost'"), "");
+  EXPECT_EQ(work_.query("a.db", "SELECT reason FROM attempt WHERE outcome <> 'done'"), "");
+  expect_as_undisturbed(work_, "a.db", expected());
+}
 
 TEST_F(Places, GoesOnWithFewerSlots) {
   run_half(3);

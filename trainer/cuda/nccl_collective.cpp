@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "experiments/error.h"
+#include "experiments/frozen_time.h"
 
 namespace tenfold {
 namespace {
@@ -86,7 +87,9 @@ class Watchdog {
  private:
   void look() {
     std::unique_lock lock(mutex_);
+    FrozenTime frozen;
     while (!changed_.wait_for(lock, kLook, [this] { return over_; })) {
+      last_ += frozen.take();
       if (!watching_) continue;
       if (const std::optional<int> rank = link_.gone()) leave("rank " + std::to_string(*rank) + " is gone");
       ncclResult_t error = ncclSuccess;
