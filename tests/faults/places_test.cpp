@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "tests/faults/fault_run.h"
+#include "tests/missing.h"
 
 namespace tenfold {
 namespace {
@@ -86,7 +87,8 @@ TEST_F(Places, GoesOnOnAnotherHostInAnotherFolder) {
   std::filesystem::create_directories(moved);
   for (const char* name : {"a.db", "a.db-wal", "a.db-shm", "a.db.checkpoints"})
     if (std::filesystem::exists(work_.file(name))) std::filesystem::rename(work_.file(name), moved / name);
-  if (!enter(work_, "--uts", "hostname elsewhere")) GTEST_SKIP() << "namespaces are not permitted here (unshare --uts)";
+  if (!enter(work_, "--uts", "hostname elsewhere"))
+    return test::missing("NAMESPACES", "unshare --uts is not permitted here");
   expect_goes_on("moved/a.db");
   EXPECT_EQ(work_.query("moved/a.db",
                         "SELECT count(*) > 0 FROM attempt WHERE host = 'elsewhere' AND "
@@ -97,7 +99,7 @@ TEST_F(Places, GoesOnOnAnotherHostInAnotherFolder) {
 TEST_F(Places, GoesOnWhereSharedMemoryIsFull) {
   run_half(2);
   const std::string fill = "mount -t tmpfs -o size=256k none /dev/shm && head -c 240k /dev/zero > /dev/shm/full";
-  if (!enter(work_, "--mount", fill)) GTEST_SKIP() << "namespaces are not permitted here (unshare --mount)";
+  if (!enter(work_, "--mount", fill)) return test::missing("NAMESPACES", "unshare --mount is not permitted here");
   expect_goes_on();
 }
 
@@ -105,7 +107,7 @@ TEST_F(Places, GoesOnWhereSharedMemoryIsFull) {
 TEST_F(Places, ARunInAContainerBesideItLeavesTheFilesOfALiveOne) {
   const std::vector<std::string> container{"unshare", "--pid", "--fork", "--mount-proc"};
   if (std::system("unshare --pid --fork --mount-proc true 2>/dev/null") != 0)
-    GTEST_SKIP() << "namespaces are not permitted here (unshare --pid)";
+    return test::missing("NAMESPACES", "unshare --pid is not permitted here");
   work_.set("TMPDIR", work_.file("").string());
   work_.set("TENFOLD_FAKE_STEP_MS", "1000");
   const pid_t live = work_.start(run("a.db", {"--slots", "1"}));

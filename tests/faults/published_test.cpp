@@ -16,6 +16,7 @@
 
 #include "tests/faults/oracle.h"
 #include "tests/faults/small_disk.h"
+#include "tests/missing.h"
 
 namespace tenfold {
 namespace {
@@ -185,7 +186,7 @@ TEST_F(Published, ARunGoesOnWhereItWasWrittenInPlaceBefore) {
 
 TEST_F(Published, ACopyThatFindsNoSpaceIsToldAndTheLiveStoreKept) {
   const SmallDisk disk(work_.file("disk"), 8 << 20);
-  if (!disk.mounted()) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  if (!disk.mounted()) return test::missing("NAMESPACES", "mounting a tmpfs is not permitted here");
   const std::filesystem::path struck = work_.file("struck");
   work_.set("TENFOLD_FAULT", "stop@step:100,stage=adapt,once=" + struck.string());
   const pid_t pid = work_.start(run("disk/a.db", {"--set", "resources.max_array=1"}));
@@ -211,7 +212,7 @@ TEST_F(Published, ACopyThatFindsNoSpaceIsToldAndTheLiveStoreKept) {
 }
 
 TEST_F(Published, ASecondHostIsToldWhoHoldsTheStore) {
-  if (!may_name_hosts()) GTEST_SKIP() << "hosts cannot be named here";
+  if (!may_name_hosts()) return test::missing("NAMESPACES", "hosts cannot be named here");
   as_host("node-a");
   const pid_t first = work_.start(run("a.db", {"--set", "train.epochs=4000"}));
   EXPECT_TRUE(wait_until_published("a.db", "SELECT count(*) > 0 FROM train_step"));
@@ -230,7 +231,7 @@ TEST_F(Published, ASecondHostIsToldWhoHoldsTheStore) {
 }
 
 TEST_F(Published, TheLeaseOfADeadHostIsTakenOver) {
-  if (!may_name_hosts()) GTEST_SKIP() << "hosts cannot be named here";
+  if (!may_name_hosts()) return test::missing("NAMESPACES", "hosts cannot be named here");
   work_.set("TENFOLD_LEASE_S", "2");
   as_host("node-a");
   const pid_t first = work_.start(run("a.db"));
@@ -258,7 +259,7 @@ TEST_F(Published, AKilledRunOfTheSameHostHoldsNothing) {
 
 // Woken after another run has taken over: it may write nothing any more.
 TEST_F(Published, ARunThatSleptThroughItsLeasePublishesNothing) {
-  if (!may_name_hosts()) GTEST_SKIP() << "hosts cannot be named here";
+  if (!may_name_hosts()) return test::missing("NAMESPACES", "hosts cannot be named here");
   work_.set("TENFOLD_LEASE_S", "1");
   const std::filesystem::path struck = work_.file("struck");
   work_.set("TENFOLD_FAULT", "stop@step:100,stage=fit,once=" + struck.string());

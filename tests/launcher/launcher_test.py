@@ -51,7 +51,68 @@ PROGRAM
 chmod +x "$folder/bin/tenfold"
 echo "ninja end" >>"$CALLS"
 """
-CTEST = '#!/bin/bash\necho "ctest $*" >>"$CALLS"\necho "100% tests passed, 0 tests failed out of 3"\nexit ${CTEST_CODE:-0}\n'
+CTEST = r"""#!/bin/bash
+echo "ctest $* ($(compgen -e TENFOLD_EXPECT | tr '\n' ' '))" >>"$CALLS"
+if [[ -n ${CTEST_LOG-} ]]; then mkdir -p "$2/Testing/Temporary"; printf '%s' "$CTEST_LOG" >"$2/Testing/Temporary/LastTest.log"; fi
+echo "100% tests passed, 0 tests failed out of 3"
+exit ${CTEST_CODE:-0}
+"""
+# As ctest 3.25 writes it of programs of GoogleTest 1.12 and of unittest.
+LOG = """Start testing: Nov 23 03:46 UTC
+----------------------------------------------------------
+ 2/41 Testing: gpu_test
+ 2/41 Test: gpu_test
+Command: "/b/tests/gpu_test"
+Output:
+----------------------------------------------------------
+[==========] Running 3 tests from 1 test suite.
+[ RUN      ] Gpu.Adds
+/s/tests/trainer/gpu.h:24: Skipped
+no GPU on this machine
+
+[  SKIPPED ] Gpu.Adds (0 ms)
+[ RUN      ] Gpu.Works
+[       OK ] Gpu.Works (0 ms)
+[ RUN      ] All/Gpu.Multiplies/1
+/s/tests/trainer/gpu.h:24: Skipped
+no GPU on this machine
+
+said while it was taken down
+[  SKIPPED ] All/Gpu.Multiplies/1, where GetParam() = 5 (10 ms)
+[  SKIPPED ] 2 tests, listed below:
+[  SKIPPED ] Gpu.Adds
+[  SKIPPED ] All/Gpu.Multiplies/1
+<end of output>
+Test Passed.
+----------------------------------------------------------
+10/41 Testing: hosts_test
+10/41 Test: hosts_test
+Output:
+----------------------------------------------------------
+[ RUN      ] TwoHosts.Work
+/s/tests/missing.h:18: Skipped
+no second host can be made here: ip netns add: sh: 1: ip:
+not found
+
+[  SKIPPED ] TwoHosts.Work (0 ms)
+<end of output>
+Test Failed.
+----------------------------------------------------------
+11/41 Testing: launcher
+11/41 Test: launcher
+Output:
+----------------------------------------------------------
+test_works (__main__.Launcher.test_works) ... ok
+test_the_cached_file (__main__.DigitsHash.test_the_cached_file) ... skipped '/c/digits is not there'
+<end of output>
+Test Passed.
+"""
+SKIPS = """
+4 test cases were skipped:
+  gpu_test    2 cases               no GPU on this machine
+  hosts_test  TwoHosts.Work         no second host can be made here: ip netns add: sh: 1: ip: not found
+  launcher    test_the_cached_file  /c/digits is not there
+"""
 
 
 class Launcher(unittest.TestCase):
@@ -213,13 +274,38 @@ class Launcher(unittest.TestCase):
         self.assertIn("-DTENFOLD_WITH_TORCH=OFF", calls)
         self.assertIn("build-sanitize", calls.split("ctest")[1])
 
+    def test_skipped_tests_are_told_with_their_reasons(self):
+        for kind in [[], ["--sanitize"], ["--sanitize=thread"]]:
+            done = self.call("test", *kind, CTEST_CODE="8", CTEST_LOG=LOG)
+            self.assertEqual(done.returncode, 8)
+            self.assertTrue(done.stdout.endswith("out of 3\n" + SKIPS), done.stdout)
+        # Neither of a run that wrote no log, although one lies there, nor where none were skipped.
+        done = self.call("test")
+        self.assertEqual((done.returncode, done.stdout), (0, "100% tests passed, 0 tests failed out of 3\n"))
+        done = self.call("test", CTEST_LOG="".join(LOG.partition(" 2/41")[:1]))
+        self.assertEqual((done.returncode, done.stdout), (0, "100% tests passed, 0 tests failed out of 3\n"))
+
+    def test_namespaces_are_expected_where_root_may_make_them(self):
+        def expected(root, permitted):
+            (self.root / "tenfold").write_text(script.replace("EUID != 0", "0" if root else "1"))
+            unshare.write_text(f"#!/bin/bash\nexit {0 if permitted else 1}\n")
+            unshare.chmod(0o755)
+            for kind in [[], ["--sanitize"], ["--sanitize=thread"]]:
+                self.assertEqual(self.call("test", *kind).returncode, 0)
+            return [line.partition("(")[2] for line in self.calls().splitlines() if line.startswith("ctest")]
+
+        script, unshare = (self.root / "tenfold").read_text(), self.tools / "unshare"
+        self.assertEqual(expected(root=True, permitted=True), ["TENFOLD_EXPECT_NAMESPACES )"] * 3)
+        self.assertEqual(expected(root=True, permitted=False), [")"] * 3)
+        self.assertEqual(expected(root=False, permitted=True), [")"] * 3)
+
     def test_threads_are_tested_in_a_build_of_their_own(self):
         done = self.call("test", "--sanitize=thread", "-R", "db", CTEST_CODE="8")
         self.assertEqual(done.returncode, 8)
         calls = self.calls()
         self.assertIn("-DTENFOLD_SANITIZE=thread", calls)
         self.assertRegex(calls, r"ninja begin .*build-thread .* all\n")
-        self.assertRegex(calls, r"ctest .*build-thread .*--label-exclude \^faults\$ .* -R db\n")
+        self.assertRegex(calls, r"ctest .*build-thread .*--label-exclude \^faults\$ .* -R db \(.*\)\n")
         done = self.call("test", "--sanitize=memory")
         self.assertEqual(done.returncode, 2)
         self.assertIn("--sanitize=thread", done.stderr)
@@ -268,4 +354,4 @@ class DigitsHash(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(verbosity=2)  # names what is skipped, and why
