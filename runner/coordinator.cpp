@@ -92,6 +92,7 @@ void Coordinator::handle(const Received& received) {
   switch (message.kind) {
     case MessageKind::hello:
       peer.introduction = decode_introduction(message.payload);
+      refuse_shared_gpu(peer.introduction);
       peer.introduced = true;
       if (!peer.introduction.note.empty()) {
         const std::string note = peer.introduction.host + ": " + peer.introduction.note;

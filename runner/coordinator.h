@@ -28,6 +28,8 @@ namespace tenfold {
 struct CoordinatorSettings {
   std::filesystem::path checkpoint_folder;  // absolute
   bool gpu = false;
+  bool one_numbering =
+      false;  // cuda:1 is the same GPU for all workers of a host: we started them, no cluster's binding
   bool empty_trials = false;
   double peer_silence_s = 20;
   double drain_limit_s = 10;
@@ -139,6 +141,7 @@ class Coordinator {
   void abandon(int rank, std::uint64_t dispatch);
   void watch_groups(Clock::time_point now);
   void give_up_too_large();
+  void refuse_shared_gpu(const WorkerIntroduction& worker) const;
 
   // coordinator_storage.cpp: files that cannot be written, and fits whose files are lost
   void checkpoint_failed(const RunningArray& array, std::int64_t step, const std::string& reason);

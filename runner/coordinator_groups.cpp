@@ -160,6 +160,20 @@ void Coordinator::watch_groups(Clock::time_point now) {
   }
 }
 
+// As check_group_sizes, of hosts that the front cannot look into. `worker` is not among the introduced yet.
+void Coordinator::refuse_shared_gpu(const WorkerIntroduction& worker) const {
+  if (!groups_ || !settings_.gpu || !settings_.one_numbering) return;
+  const bool shared = std::any_of(peers_.begin() + 1, peers_.end(), [&](const Peer& peer) {
+    return peer.introduced && peer.introduction.machine == worker.machine && peer.introduction.device == worker.device;
+  });
+  if (!shared) return;
+  for (std::int32_t number = 0; number < fits_ + trials_; ++number)
+    if (!scheduler_->over(number) && scheduler_->item(number).ranks > 1)
+      throw Error(ErrorKind::config,
+                  "resources.ranks_per_trial: a trial over several GPUs needs each for itself, and " + worker.host +
+                      " has two slots on its " + worker.device + ": give no host more slots than it has GPUs");
+}
+
 void Coordinator::give_up_too_large() {
   const auto slots = std::count_if(peers_.begin() + 1, peers_.end(), [](const Peer& peer) { return !peer.lost; });
   scheduler_->set_slots(static_cast<int>(slots));

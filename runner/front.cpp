@@ -66,7 +66,8 @@ Survey survey(const RunOptions& options) {
       store.register_plan(prepared.experiment, prepared.plan, prepared.parameters, prepared.identities);
   home.publish();
   const bool done = everything_is_done(registered);
-  check_group_sizes(prepared, registered, layout.choice.slots, layout.choice.gpu);
+  check_group_sizes(prepared, registered, layout.choice.slots, layout.choice.gpu,
+                    several_hosts(layout) ? 0 : visible_gpus());
   if (!done && !options.quiet) std::cout << describe_start(prepared, registered, options, layout) << std::flush;
   return {std::move(prepared), std::move(layout), done};
 }

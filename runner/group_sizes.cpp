@@ -8,7 +8,8 @@
 
 namespace tenfold {
 
-void check_group_sizes(const PreparedExperiment& prepared, const RegisteredPlan& registered, int slots, bool gpu) {
+void check_group_sizes(const PreparedExperiment& prepared, const RegisteredPlan& registered, int slots, bool gpu,
+                       int gpus) {
   const Experiment& experiment = prepared.experiment;
   std::set<std::string> problems;
   for (std::size_t t = 0; t < prepared.plan.trials.size(); ++t) {
@@ -25,6 +26,13 @@ void check_group_sizes(const PreparedExperiment& prepared, const RegisteredPlan&
           experiment.placed(configuration,
                             "resources.ranks_per_trial: a trial over several GPUs needs each for itself: leave "
                             "resources.slots_per_gpu at 1"));
+    // A group could be given two slots of one, which NCCL refuses at every attempt.
+    else if (gpu && gpus > 0 && slots > gpus)
+      problems.insert(experiment.placed(
+          configuration, "resources.ranks_per_trial: a trial over several GPUs needs each for itself, and here " +
+                             std::to_string(slots) + " slots are on " + std::to_string(gpus) +
+                             (gpus == 1 ? " GPU" : " GPUs") + ": leave --slots and resources.slots away, or at " +
+                             std::to_string(gpus)));
   }
   if (problems.empty()) return;
   std::string message;

@@ -112,6 +112,7 @@ RunOutcome coordinate(const RankOptions& options, MpiSession& mpi, FrontLink& fr
   CoordinatorSettings settings;
   settings.checkpoint_folder = std::filesystem::absolute(checkpoint_folder(options.run.db)).lexically_normal();
   settings.gpu = options.gpu;
+  settings.one_numbering = !options.front_socket.empty();
   settings.empty_trials = options.run.empty_trials;
   settings.peer_silence_s = peer_silence_s();
   settings.meeting_limit_s = seconds_from_environment("TENFOLD_GROUP_MEETING_S", settings.meeting_limit_s);

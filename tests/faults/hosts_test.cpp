@@ -12,6 +12,7 @@ namespace tenfold {
 namespace {
 
 using std::chrono::seconds;
+using testing::AllOf;
 using testing::HasSubstr;
 
 class TwoHosts : public FaultRun {
@@ -118,6 +119,22 @@ TEST_F(TwoHosts, TheFrontsHostNeedNotCompute) {
   work_.unset("TENFOLD_FAKE_STEP_MS");
   finish("a.db", {"--hostfile", "hosts"});
   EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT host FROM attempt"), "far\n");
+}
+
+// What GPUs it has cannot be seen from here, but its workers say theirs.
+TEST_F(TwoHosts, TrialsOverSeveralGpusAreRefusedWhereSlotsOfAFarHostShareOne) {
+  work_.unset("TENFOLD_FAKE_STEP_MS");
+  work_.write("hosts", "far slots=2\n");
+  const auto on_gpus = [&](const std::string& db, const std::string& ranks) {
+    return complete(db, {"--hostfile", "hosts", "--device", "cuda", "--set", "resources.ranks_per_trial=" + ranks});
+  };
+  const Finished refused = on_gpus("a.db", "2");
+  EXPECT_EQ(refused.exit_code, 2) << refused.output;
+  EXPECT_THAT(refused.output, AllOf(HasSubstr("needs each for itself, and far has two slots on its cuda:0"),
+                                    HasSubstr("no host more slots than it has GPUs")));
+  expect_none_left(work_);
+  EXPECT_EQ(on_gpus("b.db", "1").exit_code, 0);
+  EXPECT_EQ(work_.query("b.db", "SELECT DISTINCT host, device FROM attempt"), "far,cuda:0\n");
 }
 
 // MPI would wait for it for ever.
