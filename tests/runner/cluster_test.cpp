@@ -140,6 +140,21 @@ TEST_F(ClusterTest, TheScriptAsksForWhatIsWanted) {
             "</opt/tenfold><run></home/me/x.yaml><--db></home/me/x.db><--slots><32><--device><cuda><--time-limit><60>");
 }
 
+TEST_F(ClusterTest, WhatTheCallDoesNotSayTheSiteDoes) {
+  ClusterSite site;
+  site.partition = "theirs";
+  site.account = "us";
+  site.sbatch = {"--mem=0", "--constraint=h200"};
+  ClusterJob wanted = job();
+  EXPECT_THAT(batch_script(wanted, site), AllOf(HasSubstr("#SBATCH --partition=theirs\n#SBATCH --account=us\n"),
+                                                HasSubstr("#SBATCH --mem=0\n#SBATCH --constraint=h200\n")));
+  wanted.partition = "ours";
+  wanted.account = "me too";
+  const std::string script = batch_script(wanted, site);
+  EXPECT_THAT(script, HasSubstr("#SBATCH --partition=ours\n#SBATCH --account=\"me too\"\n"));
+  EXPECT_THAT(script, AllOf(Not(HasSubstr("theirs")), Not(HasSubstr("--account=us"))));
+}
+
 TEST_F(ClusterTest, NothingThatAUserTypesBecomesShell) {
   ClusterJob wanted = job();
   wanted.experiment = "a; touch /tmp/x $(id) `id`";

@@ -7,9 +7,11 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <sstream>
 #include <thread>
 
 #include "experiments/file_text.h"
+#include "experiments/host.h"
 #include "tests/integration/run_process.h"
 #include "tests/missing.h"
 #include "tests/slurm/slurm_cluster.h"
@@ -272,6 +274,70 @@ TEST_P(SlurmPair, SharesAJobThatComesBack) {
 
 INSTANTIATE_TEST_SUITE_P(Launchers, SlurmPair, testing::Values("mpirun", "srun"),
                          [](const auto& info) { return std::string(info.param); });
+
+// Takes a node out of service while it lives.
+class Drained {
+ public:
+  Drained(std::string node, std::function<std::string(const std::string&)> slurm)
+      : node_(std::move(node)), slurm_(std::move(slurm)) {
+    EXPECT_EQ(slurm_("scontrol update NodeName=" + node_ + " State=DRAIN Reason=test"), "");
+  }
+  ~Drained() { EXPECT_EQ(slurm_("scontrol update NodeName=" + node_ + " State=RESUME"), ""); }
+  Drained(const Drained&) = delete;
+  Drained& operator=(const Drained&) = delete;
+
+ private:
+  std::string node_;
+  std::function<std::string(const std::string&)> slurm_;
+};
+
+// The nodes of the job that was stopped are gone, or somebody else's, when it is its turn again.
+TEST_F(Slurm, AJobWhoseNodeIsDrainedGoesOnOnAnother) {
+  if (!far_->available()) GTEST_SKIP() << far_->why();
+  const std::string job = submit("j.db", {"--slots", "2", "--time", "10", "--partition", "pair"});
+  ASSERT_TRUE(until([&] { return has_checkpoints("j.db"); })) << log_of("j.db", job);
+  const std::string first = property(job, "NodeList");
+  const Drained drained(first, slurm);
+  slurm("scancel --batch --signal=USR2 " + job);
+  ASSERT_TRUE(comes_back(job)) << log_of("j.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("j.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("j.db", job);
+  const std::string second = property(job, "NodeList");
+  EXPECT_NE(second, first);
+  EXPECT_EQ(results_of(*work_, "j.db"), expected_);
+  const auto host_of = [](const std::string& node) { return (node == "far" ? node : host_name()) + "\n"; };
+  EXPECT_EQ(work_->query("j.db", "SELECT DISTINCT host FROM attempt WHERE outcome = 'stopped'"), host_of(first));
+  EXPECT_EQ(work_->query("j.db", "SELECT DISTINCT host FROM attempt WHERE resumed_from_step > 0"), host_of(second));
+}
+
+// The environment of a trainer, which stands at the end of all that a site's lines go through.
+TEST_F(Slurm, TheSitesLinesReachTheTrainers) {
+  work_->write(
+      "trainer",
+      "#!/bin/sh\necho \"$SITE_WORD|$SITE_SETUP|$SITE_CONTAINER\" >>'" + work_->file("seen").string() + "'\nexec '" +
+          (std::filesystem::path(std::getenv("TENFOLD_BIN_DIR")) / "tenfold-fake-trainer").string() + "' \"$@\"\n");
+  std::filesystem::permissions(work_->file("trainer"), std::filesystem::perms::owner_all);
+  work_->write("other-site.yaml",
+               "environment: {SITE_WORD: \"it's $HOME\"}\n"
+               "setup: ['export SITE_SETUP=\"after $SITE_WORD\"']\n"
+               "container: [env, 'SITE_CONTAINER=with blanks']\n"
+               "sbatch: ['--comment=from-the-site']\n");
+  work_->set("TENFOLD_TRAINER", work_->file("trainer").string());
+  work_->set("TENFOLD_SITE", work_->file("other-site.yaml").string());
+  work_->set("TENFOLD_FAKE_STEP_MS", "5");
+  const std::string job = submit("k.db", {"--slots", "2", "--time", "10"});
+  work_->use_fake_trainer();
+  work_->set("TENFOLD_SITE", work_->file("site.yaml").string());
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("k.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("k.db", job);
+  EXPECT_EQ(property(job, "Comment"), "from-the-site");
+  EXPECT_EQ(results_of(*work_, "k.db"), expected_);
+  std::istringstream seen(file_text(work_->file("seen")).value_or(""));
+  int trainers = 0;
+  for (std::string line; std::getline(seen, line); ++trainers)
+    EXPECT_EQ(line, "it's $HOME|after it's $HOME|with blanks");
+  EXPECT_EQ(trainers, 2) << log_of("k.db", job);
+}
 
 // Tasks of srun that do not know each other would all be a run of their own.
 TEST_F(Slurm, AWorldOfTheWrongSizeIsRefusedAtOnce) {
