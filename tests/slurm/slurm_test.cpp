@@ -339,6 +339,22 @@ TEST_F(Slurm, TheSitesLinesReachTheTrainers) {
   EXPECT_EQ(trainers, 2) << log_of("k.db", job);
 }
 
+// Modules may take long to load, and the signal comes whenever it comes.
+TEST_F(Slurm, ASignalWhileTheSiteIsSetUpStopsNothingForGood) {
+  work_->write("slow-site.yaml", "setup: \"if [[ -z ${SLURM_RESTART_COUNT-} ]]; then touch '" +
+                                     work_->file("setting-up").string() + "'; sleep 4; fi\"\n");
+  work_->set("TENFOLD_SITE", work_->file("slow-site.yaml").string());
+  work_->set("TENFOLD_FAKE_STEP_MS", "5");
+  const std::string job = submit("l.db", {"--slots", "2", "--time", "10"});
+  work_->set("TENFOLD_SITE", work_->file("site.yaml").string());
+  ASSERT_TRUE(until([&] { return std::filesystem::exists(work_->file("setting-up")); })) << log_of("l.db", job);
+  slurm("scancel --batch --signal=USR2 " + job);
+  ASSERT_TRUE(comes_back(job)) << log_of("l.db", job);
+  ASSERT_TRUE(until([&] { return ended(job); })) << log_of("l.db", job);
+  EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("l.db", job);
+  EXPECT_EQ(results_of(*work_, "l.db"), expected_);
+}
+
 // Tasks of srun that do not know each other would all be a run of their own.
 TEST_F(Slurm, AWorldOfTheWrongSizeIsRefusedAtOnce) {
   const std::string run = (std::filesystem::path(std::getenv("TENFOLD_BIN_DIR")) / "tenfold").string() + " run '" +
