@@ -327,7 +327,7 @@ bool AdaptArray::all_at_rest(std::int64_t pass) const {
 }
 
 void AdaptArray::compute_pass(std::int64_t pass) {
-  const WatchedWork watched(context_.group);
+  const WatchedWork watched(context_.group, pass);
   compute_.set_counter(counter_, 0);
   for (std::int64_t t = 0; t < updates_; ++t) {
     replay_.at(batches_.padded_length(pass, t))();

@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "experiments/experiment.h"
+#include "experiments/fault_point.h"
 #include "trainer/checkpoint.h"
 #include "trainer/compute.h"
 #include "trainer/fold_data.h"
@@ -49,9 +50,11 @@ inline constexpr std::int64_t kStepBlock = 64;
 // waits for ever.
 class WatchedWork {
  public:
-  explicit WatchedWork(Collective* group) : group_(group) {
+  // `from`: the step that comes next, or the pass of an adaptation; -1: neither.
+  explicit WatchedWork(Collective* group, std::int64_t from = -1) : group_(group) {
     if (group_ == nullptr) return;
     group_->await_all();
+    if (from >= 0) fault_point("together", from);
     group_->watch(true);
   }
   ~WatchedWork() {

@@ -212,7 +212,7 @@ void FitArray::fill_tables(std::int64_t steps) {
 std::int64_t FitArray::replay_block(std::int64_t steps) {
   compute_.set_counter(counter_, 0);
   const bool looks_every_step = compute_.device().is_cpu();
-  const WatchedWork watched(context_.group);
+  const WatchedWork watched(context_.group, step_);
   for (std::int64_t t = 0; t < steps; ++t) {
     if (looks_every_step) {
       if (context_.group == nullptr && context_.reporter.drain_requested()) return t;

@@ -23,6 +23,7 @@ class GroupLink {
   int rank() const { return rank_; }
   int size() const { return size_; }
   bool leads() const { return rank_ == 0; }
+  const GroupTimes& times() const { return times_; }
 
   // In place, over all ranks; added in the order of ranks, so that all have the same bits.
   void sum(std::span<float> values) { add_up(values); }

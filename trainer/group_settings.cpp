@@ -1,6 +1,7 @@
 #include "trainer/group_settings.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -21,12 +22,17 @@ double positive(const char* name, double most) {
   return value;
 }
 
+void set_time(const char* name, std::chrono::milliseconds& time) {
+  if (const double seconds = positive(name, 1e6); seconds > 0)
+    time = std::chrono::milliseconds(std::max<std::int64_t>(1, std::llround(seconds * 1000)));
+}
+
 }  // namespace
 
 GroupSettings GroupSettings::from_environment() {
   GroupSettings settings;
-  if (const double seconds = positive("TENFOLD_GROUP_SILENCE_S", 1e6); seconds > 0)
-    settings.times.silence = std::chrono::milliseconds(std::max<std::int64_t>(1, std::llround(seconds * 1000)));
+  set_time("TENFOLD_GROUP_SILENCE_S", settings.times.silence);
+  set_time("TENFOLD_GROUP_STALL_S", settings.times.stall);
   if (const double bytes = positive("TENFOLD_BUCKET_BYTES", 1e15); bytes > 0)
     settings.bucket_bytes = std::max<std::int64_t>(1, std::llround(bytes));
   return settings;

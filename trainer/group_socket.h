@@ -18,6 +18,9 @@ struct GroupTimes {
   // Of a rank that gets ready: it may read data from a slow disk for as long as whoever started it lets it stand still
   // (resources.stall_limit_s, which may be never).
   std::chrono::milliseconds barrier{std::chrono::hours(24 * 365)};
+  // Of a GPU that others may keep waiting (nccl_collective.h): between two steps, and until the first one is done, for
+  // ranks have libraries and kernels made ready, from disks of different speed.
+  std::chrono::milliseconds stall{60'000}, first_stall{300'000};
 };
 
 // A connected, non-blocking stream socket to one other rank.

@@ -13,6 +13,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "tests/faults/fault_run.h"
 #include "tests/trainer/gpu.h"
@@ -122,7 +124,10 @@ class GpuFaults : public FaultRun {
     return work_.query(db, "SELECT trial, phase, metric, step, value FROM evaluation ORDER BY 1, 2, 3, 4");
   }
   void expect_close_to(const std::string& db, const std::string& calm, double tolerance) const {
-    std::istringstream ours(metrics(db)), theirs(metrics(calm));
+    expect_near(db, metrics(calm), tolerance);
+  }
+  void expect_near(const std::string& db, const std::string& metrics_of_calm, double tolerance) const {
+    std::istringstream ours(metrics(db)), theirs(metrics_of_calm);
     int rows = 0;
     for (std::string a, b; std::getline(theirs, b); ++rows) {
       ASSERT_TRUE(std::getline(ours, a)) << "lacks " << b;
@@ -220,23 +225,92 @@ TEST_F(GpuFaults, TrainersThatShareADeviceLeaveNoDaemonBehind) {
 class TwoGpuFaults : public GpuFaults {
  protected:
   int needed_gpus() const override { return 2; }
+  // Of an undisturbed run of kGroups, once for all cases.
+  const std::string& calm_groups() {
+    static std::string calm;
+    if (!calm.empty()) return calm;
+    const Finished finished = complete("calm.db", kTwo);
+    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    calm = metrics("calm.db");
+    return calm;
+  }
+  // One attempt of each of its members has failed, for `why`; they went on from a checkpoint, to what they should give.
+  void expect_group_recovered(const std::string& db, const ::testing::Matcher<std::string>& why) {
+    expect_near(db, calm_groups(), 0.02);
+    const std::string reasons = work_.query(db, "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'");
+    std::printf("%s", reasons.c_str());
+    EXPECT_THAT(reasons, AllOf(HasSubstr("of its 2 trainers"), why));
+    EXPECT_EQ(work_.query(db, "SELECT count(DISTINCT reason) FROM attempt WHERE outcome = 'failed'"), "1\n");
+    EXPECT_EQ(
+        work_.query(db,
+                    "SELECT max(n) FROM (SELECT count(*) n FROM attempt WHERE outcome = 'failed' GROUP BY fit, trial)"),
+        "1\n");
+    EXPECT_THAT(work_.query(db, "SELECT detail FROM event WHERE kind IN ('retry', 'array_halved')"), why);
+    EXPECT_EQ(
+        work_.query(db,
+                    "SELECT count(*) FROM attempt a WHERE a.outcome = 'failed' AND NOT EXISTS (SELECT 1 FROM attempt b "
+                    "WHERE b.fit IS a.fit AND b.trial IS a.trial AND b.number > a.number AND b.resumed_from_step > 0)"),
+        "0\n")
+        << "it was not resumed from its checkpoint";
+    expect_none_left(work_);
+  }
+
+  const std::vector<std::string> kTwo = {"--slots", "2"};
 };
 
-// The other member's GPU waits inside NCCL for a sum that never comes.
-TEST_F(TwoGpuFaults, AGroupOfWhichAMemberHangsIsReplacedAndGoesOn) {
+// The kernel ends one, the other's GPU waits inside NCCL for a sum that never comes: both are replaced.
+TEST_F(TwoGpuFaults, AGroupOfWhichAMemberIsKilledIsReplacedAndGoesOn) {
   use(kGroups);
-  ASSERT_EQ(complete("calm.db", {"--slots", "2"}).exit_code, 0);
-  const pid_t front = work_.start(run("a.db", {"--slots", "2"}));
+  calm_groups();
+  for (const char* device : {"cuda:1", "cuda:0"}) {  // the leader is on the first
+    const std::string db = std::string(device).substr(5) + ".db";
+    const pid_t front = work_.start(run(db, kTwo));
+    await_checkpoints(db, 1);
+    const std::vector<pid_t> before = work_.processes("tenfold-trainer"), one = work_.processes(device);
+    ASSERT_EQ(before.size(), 2u);
+    ASSERT_EQ(one.size(), 1u);
+    ::kill(one[0], SIGKILL);
+    const auto replaced = [&] {
+      const std::vector<pid_t> now = work_.processes("tenfold-trainer");
+      return now.size() == 2 && std::ranges::find_first_of(now, before) == now.end();
+    };
+    EXPECT_TRUE(Workspace::wait_until(replaced, seconds(30))) << "the other one, or none, goes on";
+    const Finished finished = work_.wait(front);
+    ASSERT_EQ(finished.exit_code, 0) << finished.output;
+    expect_group_recovered(db, HasSubstr("killed by SIGKILL"));
+  }
+}
+
+// All of it: its heartbeats cease, and its worker does not wait for long.
+TEST_F(TwoGpuFaults, AGroupOfWhichAMemberIsStoppedIsReplacedAndGoesOn) {
+  use(kGroups);
+  calm_groups();
+  work_.set("TENFOLD_TRAINER_SILENCE_S", "12");
+  const pid_t front = work_.start(run("a.db", kTwo));
   await_checkpoints("a.db", 1);
   const std::vector<pid_t> trainers = work_.processes("tenfold-trainer");
   ASSERT_EQ(trainers.size(), 2u);
   ::kill(trainers[1], SIGSTOP);
   const Finished finished = work_.wait(front, seconds(150));
   ASSERT_EQ(finished.exit_code, 0) << finished.output;
-  expect_close_to("a.db", "calm.db", 0.02);
-  EXPECT_NE(work_.query("a.db", "SELECT id FROM attempt WHERE resumed_from_step > 0"), "");
-  std::printf("%s\n", work_.query("a.db", "SELECT reason FROM attempt WHERE outcome = 'failed'").c_str());
-  expect_none_left(work_);
+  expect_group_recovered("a.db", HasSubstr("no sign of life for 12 s"));
+}
+
+// Its thread that computes hangs while its heart beats on: nobody but the other member, whose GPU waits inside NCCL,
+// can tell for a long time.
+TEST_F(TwoGpuFaults, AGroupOfWhichAMemberHangsIsCutByTheOthersWatchdog) {
+  use(kGroups);
+  calm_groups();
+  const std::string struck = work_.file("struck").string();
+  work_.set("TENFOLD_GROUP_STALL_S", "10");
+  work_.set("TENFOLD_FAULT", "hang@together:3000,stage=fit,once=" + struck);
+  const Finished finished = complete("a.db", kTwo);
+  ASSERT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_TRUE(std::filesystem::exists(struck));
+  expect_group_recovered(
+      "a.db", AllOf(HasSubstr("exited with code 5"), HasSubstr("the trial's group is broken: no step for ")));
+  EXPECT_EQ(work_.query("a.db", "SELECT DISTINCT resumed_from_step FROM attempt WHERE resumed_from_step > 0"),
+            "3000\n");
 }
 
 TEST_F(TwoGpuFaults, WithOneGpuLessTheRunGoesOn) {

@@ -15,6 +15,7 @@ namespace tenfold {
 namespace {
 
 using std::chrono::seconds;
+using testing::AllOf;
 using testing::HasSubstr;
 
 class RealGroupRun : public testing::Test {
@@ -101,6 +102,22 @@ TEST_F(RealGroupRun, ATrainerKilledInTheMiddleChangesNoBit) {
     EXPECT_EQ(finished.exit_code, 0) << finished.output;
     EXPECT_THAT(work_.query(db, "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
                 HasSubstr("of its 4 trainers"));
+    expect_recovered(db);
+  }
+}
+
+// A thread that computes hangs, its heartbeats go on: those that wait for its sums give it up.
+TEST_F(RealGroupRun, AMemberThatHangsBetweenItsHeartbeatsIsGivenUpByTheOthers) {
+  expected();
+  work_.set("TENFOLD_GROUP_SILENCE_S", "5");
+  for (const char* fault : {"hang@together:40,stage=fit", "hang@together:20,stage=adapt"}) {
+    const std::string db = std::string(fault).substr(14, 2) + ".db", struck = work_.file(db + ".struck").string();
+    work_.set("TENFOLD_FAULT", std::string(fault) + ",once=" + struck);
+    const Finished finished = work_.tenfold(long_run(db));
+    EXPECT_EQ(finished.exit_code, 0) << finished.output;
+    EXPECT_TRUE(std::filesystem::exists(struck));
+    EXPECT_THAT(work_.query(db, "SELECT DISTINCT reason FROM attempt WHERE outcome = 'failed'"),
+                AllOf(HasSubstr("of its 4 trainers"), HasSubstr("of the trial's group is silent")));
     expect_recovered(db);
   }
 }

@@ -169,23 +169,29 @@ TEST(GroupLink, EndsABarrierThatARankNeverComesTo) {
 }
 
 TEST(GroupSettings, ComeFromTheEnvironment) {
-  const auto set = [](const char* silence, const char* bucket) {
+  const auto set = [](const char* silence, const char* stall, const char* bucket) {
     setenv("TENFOLD_GROUP_SILENCE_S", silence, 1);
+    setenv("TENFOLD_GROUP_STALL_S", stall, 1);
     setenv("TENFOLD_BUCKET_BYTES", bucket, 1);
   };
-  set("", "");
+  set("", "", "");
   EXPECT_EQ(GroupSettings::from_environment().times.silence, GroupTimes{}.silence);
+  EXPECT_EQ(GroupSettings::from_environment().times.stall, GroupTimes{}.stall);
   EXPECT_EQ(GroupSettings::from_environment().bucket_bytes, 0);
-  set("2.5", "1024");
+  set("2.5", "8", "1024");
   EXPECT_EQ(GroupSettings::from_environment().times.silence, milliseconds(2500));
+  EXPECT_EQ(GroupSettings::from_environment().times.stall, milliseconds(8000));
   EXPECT_EQ(GroupSettings::from_environment().bucket_bytes, 1024);
   for (const char* wrong : {"soon", "0", "-1", "nan", "5s"}) {
-    set(wrong, "");
+    set(wrong, "", "");
     EXPECT_THROW(GroupSettings::from_environment(), Error) << wrong;
-    set("", wrong);
+    set("", wrong, "");
+    EXPECT_THROW(GroupSettings::from_environment(), Error) << wrong;
+    set("", "", wrong);
     EXPECT_THROW(GroupSettings::from_environment(), Error) << wrong;
   }
   unsetenv("TENFOLD_GROUP_SILENCE_S");
+  unsetenv("TENFOLD_GROUP_STALL_S");
   unsetenv("TENFOLD_BUCKET_BYTES");
 }
 

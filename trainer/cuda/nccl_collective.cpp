@@ -25,9 +25,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kStall{60};
-// Until the first step is done: ranks have libraries and kernels made ready, from disks of different speed.
-constexpr std::chrono::seconds kFirstStall{300};
 constexpr std::chrono::milliseconds kLook{200};
 constexpr std::int64_t kBucketBytes = std::int64_t{16} << 20;
 
@@ -97,8 +94,8 @@ class Watchdog {
           error != ncclSuccess && error != ncclInProgress)
         leave(std::string("NCCL: ") + ncclGetErrorString(error));
       const auto limit = longest_ == steady_clock::duration::zero()
-                             ? steady_clock::duration(kFirstStall)
-                             : std::max<steady_clock::duration>(kStall, 10 * longest_);
+                             ? steady_clock::duration(link_.times().first_stall)
+                             : std::max<steady_clock::duration>(link_.times().stall, 10 * longest_);
       if (steady_clock::now() - last_ > limit)
         leave("no step for " + std::to_string(std::chrono::duration_cast<std::chrono::seconds>(limit).count()) + " s");
     }
