@@ -19,6 +19,12 @@ function(tenfold_library name)
   target_link_libraries(${name} PUBLIC ${ARG_PUBLIC} PRIVATE tenfold_settings ${ARG_PRIVATE})
 endfunction()
 
+# Before the command of each test that runs a program of ours.
+set(TENFOLD_TEST_WRAPPER "")
+if(TENFOLD_SANITIZE)
+  set(TENFOLD_TEST_WRAPPER ${PROJECT_SOURCE_DIR}/tests/sanitize/without_findings.sh)
+endif()
+
 # tenfold_test(NAME SOURCES... LIBRARIES libs... [LABELS labels...] [TIMEOUT seconds])
 # One GoogleTest program, registered as one ctest test: starting LibTorch for every case would take longer than the cases.
 function(tenfold_test name)
@@ -29,11 +35,7 @@ function(tenfold_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE tenfold_settings ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
-  if(TENFOLD_SANITIZE STREQUAL "thread")
-    add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/sanitize/without_races.sh $<TARGET_FILE:${name}>)
-  else()
-    add_test(NAME ${name} COMMAND ${name})
-  endif()
+  add_test(NAME ${name} COMMAND ${TENFOLD_TEST_WRAPPER} $<TARGET_FILE:${name}>)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
     ENVIRONMENT "TENFOLD_SOURCE_DIR=${PROJECT_SOURCE_DIR};TENFOLD_BIN_DIR=${PROJECT_BINARY_DIR}/bin")
 endfunction()

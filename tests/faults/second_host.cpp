@@ -47,10 +47,16 @@ SecondHost::SecondHost(Workspace& workspace) {
                   command("ip netns exec " + name_ + " unshare --uts hostname far");
   if (!up) return;
 
-  // As ssh: the command line is read by a shell over there, which knows nothing of our environment.
+  // As ssh: the command line is read by a shell over there, which knows nothing of our environment; sanitizers report
+  // from there, too.
+  std::string options;
+  for (const std::string name : {"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"})
+    if (std::getenv(name.c_str())) options += name + "=\"$" + name + "\" ";
   workspace.write("agent", "#!/bin/sh\nshift\nexec ip netns exec " + name_ +
                                " unshare --uts env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 "
-                               "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 TENFOLD_TEST_MARK=\"$TENFOLD_TEST_MARK\" sh -c "
+                               "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 TENFOLD_TEST_MARK=\"$TENFOLD_TEST_MARK\" " +
+                               options +
+                               "sh -c "
                                "'hostname far; exec sh -c \"$1\"' sh \"$*\"\n");
   std::filesystem::permissions(workspace.file("agent"), std::filesystem::perms::owner_all);
   workspace.set("OMPI_MCA_plm_rsh_agent", workspace.file("agent").string());
