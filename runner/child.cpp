@@ -9,14 +9,14 @@
 #include <thread>
 
 #include "runner/process_table.h"
+#include "runner/signals.h"
 
 namespace tenfold {
 namespace {
 
-std::string signal_name(int number) {
-  const char* short_name = sigabbrev_np(number);
+std::string described(int number) {
   const char* description = sigdescr_np(number);
-  std::string name = short_name ? std::string("SIG") + short_name : "signal " + std::to_string(number);
+  std::string name = signal_name(number);
   if (description) {
     std::string lower = description;
     if (!lower.empty() && lower[0] >= 'A' && lower[0] <= 'Z') lower[0] = static_cast<char>(lower[0] - 'A' + 'a');
@@ -86,7 +86,7 @@ int ChildProcess::ended_by_signal() const {
 
 std::string ChildProcess::how_it_ended() const {
   if (!status_) return "still runs";
-  if (WIFSIGNALED(*status_)) return "killed by " + signal_name(WTERMSIG(*status_));
+  if (WIFSIGNALED(*status_)) return "killed by " + described(WTERMSIG(*status_));
   return "exited with code " + std::to_string(WEXITSTATUS(*status_));
 }
 

@@ -128,8 +128,8 @@ void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
   if (const auto frozen = frozen_.take(now); frozen > Clock::duration::zero()) forgive(frozen);
-  const bool asked = front_.drain_requested();  // also while draining: see beat()
-  if (!draining_ && asked) begin_drain("asked to stop at the next step");
+  const std::string asked_by = front_.drain_requested();  // also while draining: see beat()
+  if (!draining_ && !asked_by.empty()) begin_drain("asked by " + asked_by + " to stop at the next step");
   drain_when_all_is_held_back();
   if (front_.gone()) throw Error(ErrorKind::communication, "the front process is gone");
 

@@ -33,8 +33,8 @@ void Coordinator::beat() {
   if (watch_) watch_->turn();
   // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
   // stuck.
-  const bool asked = front_.drain_requested();
-  if (asked && !draining_ && !dismissed_) begin_drain("asked to stop at the next step");
+  const std::string asked_by = front_.drain_requested();
+  if (!asked_by.empty() && !draining_ && !dismissed_) begin_drain("asked by " + asked_by + " to stop at the next step");
   give_signs_of_life(Clock::now());
   port_.progress();
 }

@@ -19,10 +19,11 @@ std::string dump(const nlohmann::json& json) {
 }
 
 // USR1 is none: some MPIs and NCCL use it among themselves.
-bool any_asks_to_drain(SignalReceiver& signals) {
-  bool any = false;
-  while (const auto signal = signals.next()) any |= *signal != SIGUSR1;
-  return any;
+std::string first_that_asks_to_drain(SignalReceiver& signals) {
+  std::string first;
+  while (const auto signal = signals.next())
+    if (first.empty() && *signal != SIGUSR1) first = signal_name(*signal);
+  return first;
 }
 
 class SocketFront final : public FrontLink {
@@ -46,12 +47,14 @@ class SocketFront final : public FrontLink {
     }
   }
 
-  bool drain_requested() override {
+  std::string drain_requested() override {
     channel_.receive();
     channel_.flush();
     while (const auto line = channel_.next())
-      if (decode_front_line(*line).kind == FrontLine::Kind::drain) drain_ = true;
-    drain_ |= any_asks_to_drain(signals_);
+      if (const FrontLine said = decode_front_line(*line); said.kind == FrontLine::Kind::drain && drain_.empty())
+        drain_ = said.content;
+    const std::string here = first_that_asks_to_drain(signals_);  // taken in any case
+    if (drain_.empty()) drain_ = here;
     return drain_;
   }
   bool gone() override { return channel_.closed(); }
@@ -61,7 +64,7 @@ class SocketFront final : public FrontLink {
 
   LineChannel channel_;
   SignalReceiver& signals_;
-  bool drain_ = false;
+  std::string drain_;
 };
 
 class TerminalFront final : public FrontLink {
@@ -73,8 +76,9 @@ class TerminalFront final : public FrontLink {
   void progress(const ProgressSnapshot& snapshot) override { view_.show(snapshot); }
   void note(const std::string& line) override { view_.note(line); }
   void outcome(const RunOutcome&) override {}
-  bool drain_requested() override {
-    drain_ |= any_asks_to_drain(signals_);
+  std::string drain_requested() override {
+    const std::string asked = first_that_asks_to_drain(signals_);
+    if (drain_.empty()) drain_ = asked;
     return drain_;
   }
   bool gone() override { return false; }
@@ -82,7 +86,7 @@ class TerminalFront final : public FrontLink {
  private:
   SignalReceiver& signals_;
   ProgressView view_;
-  bool drain_ = false;
+  std::string drain_;
 };
 
 }  // namespace

@@ -34,8 +34,8 @@ class FrontLink {
   virtual void progress(const ProgressSnapshot& snapshot) = 0;
   virtual void note(const std::string& line) = 0;
   virtual void outcome(const RunOutcome& outcome) = 0;
-  virtual bool drain_requested() = 0;
-  virtual bool gone() = 0;  // nobody is there any more: end at once
+  virtual std::string drain_requested() = 0;  // the first signal that asked for one, as SIGTERM; empty: none did
+  virtual bool gone() = 0;                    // nobody is there any more: end at once
 };
 
 // The front process at the other end of a Unix socket: JSON lines in both directions.
@@ -48,7 +48,7 @@ std::unique_ptr<FrontLink> terminal_front(SignalReceiver& signals, bool quiet);
 // The lines, for both ends.
 struct FrontLine {
   enum class Kind { together, progress, note, outcome, drain } kind;
-  std::string content;  // JSON of the struct; the text of a note
+  std::string content;  // JSON of the struct; the text of a note; the signal that asked to drain
 };
 std::string encode(const FrontLine& line);
 FrontLine decode_front_line(const std::string& line);  // throws Error(communication)

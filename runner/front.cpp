@@ -120,7 +120,7 @@ RunOutcome Front::watch() {
     if (!channel_) {
       if (auto fd = accept_unix(listener_)) {
         channel_.emplace(std::move(*fd));
-        if (drain_signal_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
+        if (drain_signal_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, signal_name(*drain_signal_)}));
       }
     }
     // Asked first: the last lines are read before it counts.
@@ -160,7 +160,7 @@ void Front::take_signals() {
     give_up_ = Clock::now() + (reported_ ? drain_limit() : kNothingBegunLimit);
     view_->note("stopping at the next step, with a checkpoint" +
                 std::string(*signal == SIGINT ? "; Ctrl-C again stops at once" : ""));
-    if (channel_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, ""}));
+    if (channel_) channel_->send(encode(FrontLine{FrontLine::Kind::drain, signal_name(*signal)}));
   }
 }
 

@@ -29,6 +29,11 @@ void end_now(int signal) {
 
 }  // namespace
 
+std::string signal_name(int signal) {
+  const char* const name = sigabbrev_np(signal);
+  return name ? "SIG" + std::string(name) : "signal " + std::to_string(signal);
+}
+
 void end_at_once_on(const std::vector<int>& signals) {
   for (const int signal : signals) {
     if (is_meant_to_be_ignored(signal)) continue;

@@ -3,11 +3,14 @@
 #include <signal.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "runner/unix_socket.h"
 
 namespace tenfold {
+
+std::string signal_name(int signal);  // "SIGTERM"
 
 // While there is nothing to drain yet, a signal ends this process at once, with the exit code of a drained run: what
 // was begun is left as a kill leaves it, which a store survives. For the whole of a process's life; a SignalReceiver

@@ -106,13 +106,16 @@ TEST_P(DrainedRun, StopsAtAStepAndGoesOnFromThere) {
   EXPECT_THAT(drained.output, HasSubstr("run the same command again to go on"));
   EXPECT_TRUE(work_.wait_until_none_left(seconds(5)));
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE outcome = 'stopped'"), "1\n");
+  EXPECT_EQ(work_.query("a.db", "SELECT detail FROM event WHERE kind = 'drain'"),
+            std::string("asked by SIG") + sigabbrev_np(GetParam().signal) + " to stop at the next step\n");
 
   work_.unset("TENFOLD_FAKE_STEP_MS");
   finish("a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 INSTANTIATE_TEST_SUITE_P(Signals, DrainedRun,
-                         testing::Values(Drain{SIGINT, 130}, Drain{SIGTERM, 75}, Drain{SIGHUP, 75}));
+                         testing::Values(Drain{SIGINT, 130}, Drain{SIGTERM, 75}, Drain{SIGHUP, 75},
+                                         Drain{SIGUSR2, 75}));
 
 TEST_F(FakeRun, WhatIsDrainedBeforeItsFirstStepBeginsAnew) {
   work_.set("TENFOLD_FAKE_BEFORE_MS", "1000");

@@ -21,6 +21,7 @@
 #include "runner/process_table.h"
 #include "runner/rank_settings.h"
 #include "runner/rank_slots.h"
+#include "runner/signals.h"
 #include "runner/spawn.h"
 #include "runner/unix_socket.h"
 
@@ -253,6 +254,7 @@ TEST(FrontLines, SurviveTheirJson) {
   EXPECT_EQ(got.trials_failed, 3);
   EXPECT_TRUE(got.lost_workers);
   EXPECT_EQ(got.error, ErrorKind::storage);
+  EXPECT_EQ(decode_front_line(encode(FrontLine{FrontLine::Kind::drain, signal_name(SIGUSR2)})).content, "SIGUSR2");
   EXPECT_THROW(decode_front_line("nonsense"), Error);
   EXPECT_THROW(decode_front_line(R"({"kind":"other","content":""})"), Error);
 }
