@@ -87,7 +87,7 @@ TEST_F(MemoryFault, AnArrayThatDoesNotFitIsHalvedUntilItDoes) {
   const Finished larger =
       work_.tenfold(words("b.db", {"model.hidden=[7000, 7000]", "resources.max_array=1", "retries=0", "folds.k=2"}));
   EXPECT_EQ(larger.exit_code, 1) << larger.output;
-  expect_sound(work_, "b.db");
+  expect_ended(work_, "b.db");
   EXPECT_THAT(
       work_.query("b.db", "SELECT DISTINCT reason FROM fit WHERE status = 'failed'"),
       AllOf(HasSubstr("out of memory"), HasSubstr("make resources.max_array, the batch size or the model smaller")));

@@ -92,7 +92,7 @@ constexpr const char* kAdapting = "ttt.lr";
 TEST_F(NonFiniteFault, FailsTheFitAndNobodyElse) {
   const Finished finished = run("a.db", kTraining, "[0.05, 3000]", {});
   EXPECT_EQ(finished.exit_code, 1) << finished.output;
-  expect_sound(work_, "a.db");
+  expect_ended(work_, "a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1 ORDER BY 1"), "done,2\nfailed,2\n");
   const auto reasons = lines_of(work_.query("a.db", "SELECT reason FROM fit WHERE status = 'failed'"));
   ASSERT_EQ(reasons.size(), 2u);
@@ -105,7 +105,7 @@ TEST_F(NonFiniteFault, FailsTheFitAndNobodyElse) {
 TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteInTraining) {
   const Finished finished = run("a.db", kTraining, "[0.05, 3000]", {"on_nonfinite=stop"});
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
-  expect_sound(work_, "a.db");
+  expect_finished(work_, "a.db");
   expect_no_null("a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1"), "done,4\n");
   const auto reasons =
@@ -128,7 +128,7 @@ TEST_F(NonFiniteFault, WhatOneExperimentStoppedFailsInAnotherThatSaysSo) {
   const Finished strict = run("a.db", kTraining, "[0.05, 3000]", {"name=strict", "ttt.steps=4"});
   EXPECT_EQ(strict.exit_code, 1) << strict.output;
   EXPECT_THAT(strict.output, HasSubstr("Computed for this experiment alone: 2 fits"));
-  expect_sound(work_, "a.db");
+  expect_ended(work_, "a.db");
   EXPECT_EQ(work_.query("a.db",
                         "SELECT p.value, t.status, count(*) FROM trial t JOIN experiment e ON e.id = t.experiment JOIN "
                         "configuration_parameter p ON p.configuration = t.configuration WHERE e.name = 'strict' GROUP "
@@ -146,7 +146,7 @@ TEST_F(NonFiniteFault, WhatOneExperimentStoppedFailsInAnotherThatSaysSo) {
 TEST_F(NonFiniteFault, StopKeepsWhatWasFiniteWhileAdapting) {
   const Finished finished = run("a.db", kAdapting, "[1e-4, 1e38]", {"on_nonfinite=stop"});
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
-  expect_sound(work_, "a.db");
+  expect_finished(work_, "a.db");
   expect_no_null("a.db");
   const auto reasons =
       lines_of(work_.query("a.db", "SELECT reason FROM attempt WHERE trial IS NOT NULL AND reason <> ''"));
@@ -161,7 +161,7 @@ TEST_F(NonFiniteFault, ALowerRateIsTriedWhileAdapting) {
   const std::vector<std::string> policy{"on_nonfinite.policy=lower_rate", "on_nonfinite.factor=1e-21"};
   const Finished finished = run("a.db", kAdapting, "[1e-4, 1e38]", policy);
   EXPECT_EQ(finished.exit_code, 0) << finished.output;
-  expect_sound(work_, "a.db");
+  expect_finished(work_, "a.db");
   expect_no_null("a.db");
   EXPECT_EQ(work_.query("a.db", "SELECT rate_lowered, count(*) FROM trial GROUP BY 1 ORDER BY 1"), "0,2\n2,2\n");
   EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM trial WHERE rate_scale BETWEEN 0.9e-42 AND 1.1e-42"), "2\n");
@@ -173,7 +173,7 @@ TEST_F(NonFiniteFault, LoweredInVainItFailsAndSaysSo) {
   const Finished finished = run("a.db", kTraining, "[0.05, 1e30]",
                                 {"on_nonfinite.policy=lower_rate", "on_nonfinite.factor=0.5", "on_nonfinite.times=2"});
   EXPECT_EQ(finished.exit_code, 1) << finished.output;
-  expect_sound(work_, "a.db");
+  expect_ended(work_, "a.db");
   const auto reasons = lines_of(work_.query("a.db", "SELECT reason FROM fit WHERE status = 'failed'"));
   ASSERT_EQ(reasons.size(), 2u);
   EXPECT_THAT(reasons, Each(HasSubstr("lowered 2 times, to 0.25 of what the experiment gives, in vain")));
@@ -207,7 +207,7 @@ TEST_F(NonFiniteFault, ALoweredRateSurvivesAKillOfEverything) {
   ASSERT_EQ(calm.exit_code, 0) << calm.output;
   expect_no_null("whole.db");
   EXPECT_EQ(work_.query("whole.db", "SELECT count(*) FROM fit WHERE rate_lowered > 0"), "2\n");
-  expect_sound(work_, "whole.db");
+  expect_finished(work_, "whole.db");
 
   const pid_t pid = work_.start(words("killed.db", kTraining, "[0.05, 3000]", policy));
   const auto lowered = [&] {
@@ -222,7 +222,7 @@ TEST_F(NonFiniteFault, ALoweredRateSurvivesAKillOfEverything) {
   ASSERT_EQ(again.exit_code, 0) << again.output;
   EXPECT_EQ(work_.query("killed.db", "SELECT f.fold, f.rate_lowered, f.rate_scale FROM fit f ORDER BY f.id"),
             work_.query("whole.db", "SELECT f.fold, f.rate_lowered, f.rate_scale FROM fit f ORDER BY f.id"));
-  EXPECT_EQ(results_of(work_, "killed.db"), results_of(work_, "whole.db"));
+  expect_as_undisturbed(work_, "killed.db", results_of(work_, "whole.db"));
   expect_neighbours_unchanged("killed.db", kTraining, "0.05", {"train.steps=1000"});
 }
 

@@ -1,19 +1,18 @@
-#include "experiments/file_text.h"
 #include "tests/faults/oracle.h"
+#include "experiments/file_text.h"
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
 #include <algorithm>
-#include <thread>
+#include <span>
 
 namespace tenfold {
 namespace {
 
 std::string contents(const std::string& file) { return file_text(file).value_or(""); }
 
-// Rows as CSV. Not by the product's own `query`, which answers no PRAGMA; nor is it what should say whether a store
-// that it wrote is sound.
+// Rows as CSV. Not by the product's own `query`: it is not what should say whether a store that it wrote is sound.
 std::string rows(const Workspace& workspace, const std::string& db, const char* sql) {
   sqlite3* connection = nullptr;
   std::string text;
@@ -53,23 +52,51 @@ constexpr Rule kAlways[] = {
     {"what failed says why", "SELECT id FROM attempt WHERE outcome = 'failed' AND coalesce(reason, '') = ''"},
 };
 
+constexpr Rule kWhenEnded[] = {
+    {"every trial is done or failed", "SELECT id, status FROM trial WHERE status NOT IN ('done', 'failed')"},
+    {"no attempt runs any more", "SELECT id FROM attempt WHERE outcome = 'running'"},
+};
+
 constexpr Rule kWhenFinished[] = {
     {"every trial is done", "SELECT id, status FROM trial WHERE status <> 'done'"},
-    {"no attempt runs any more", "SELECT id FROM attempt WHERE outcome = 'running'"},
     {"no checkpoint is kept for nothing", "SELECT path FROM checkpoint"},
 };
+
+void expect_rules(const Workspace& workspace, const std::string& db, std::span<const Rule> rules) {
+  for (const Rule& rule : rules) EXPECT_EQ(rows(workspace, db, rule.violations), "") << db << ": " << rule.meaning;
+}
+
+void expect_store_finished(const Workspace& workspace, const std::string& db) {
+  expect_sound(workspace, db);
+  expect_rules(workspace, db, kWhenEnded);
+  expect_rules(workspace, db, kWhenFinished);
+}
 
 }  // namespace
 
 void expect_sound(const Workspace& workspace, const std::string& db) {
   EXPECT_EQ(rows(workspace, db, "PRAGMA integrity_check"), "ok\n") << db;
-  for (const Rule& rule : kAlways) EXPECT_EQ(rows(workspace, db, rule.violations), "") << db << ": " << rule.meaning;
+  expect_rules(workspace, db, kAlways);
+}
+
+void expect_ended(const Workspace& workspace, const std::string& db) {
+  expect_none_left(workspace);
+  expect_sound(workspace, db);
+  expect_rules(workspace, db, kWhenEnded);
+}
+
+void expect_finished(const Workspace& workspace, const std::string& db) {
+  expect_none_left(workspace);
+  expect_store_finished(workspace, db);
 }
 
 void expect_as_undisturbed(const Workspace& workspace, const std::string& db, const std::string& expected) {
-  expect_sound(workspace, db);
-  for (const Rule& rule : kWhenFinished)
-    EXPECT_EQ(rows(workspace, db, rule.violations), "") << db << ": " << rule.meaning;
+  expect_none_left(workspace);
+  expect_store_as_undisturbed(workspace, db, expected);
+}
+
+void expect_store_as_undisturbed(const Workspace& workspace, const std::string& db, const std::string& expected) {
+  expect_store_finished(workspace, db);
   const std::string results = results_of(workspace, db);
   if (results == expected) return;
   const auto differ = std::mismatch(results.begin(), results.end(), expected.begin(), expected.end());
@@ -82,14 +109,7 @@ void expect_as_undisturbed(const Workspace& workspace, const std::string& db, co
 
 void expect_none_left(const Workspace& workspace, std::chrono::milliseconds limit) {
   if (workspace.wait_until_none_left(limit)) return;
-  std::string names;
-  for (const pid_t pid : workspace.processes()) {
-    std::string line = contents("/proc/" + std::to_string(pid) + "/cmdline");
-    for (char& c : line)
-      if (c == '\0') c = ' ';
-    names += "\n  " + std::to_string(pid) + " " + line.substr(0, 160);
-  }
-  ADD_FAILURE() << "still alive after " << limit.count() << " ms:" << names;
+  ADD_FAILURE() << "still alive after " << limit.count() << " ms:" << workspace.describe_processes();
 }
 
 pid_t rank_process(const Workspace& workspace, int rank) {

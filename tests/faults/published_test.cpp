@@ -287,7 +287,7 @@ TEST_F(Published, ARunThatSleptThroughItsLeasePublishesNothing) {
   EXPECT_THAT(std::string(std::istreambuf_iterator<char>(in), {}),
               HasSubstr("was taken over, because this run could not renew its lease in time"));
   expect_none_left(work_);
-  expect_as_undisturbed(work_, "a.db", expected());
+  expect_store_as_undisturbed(work_, "a.db", expected());
 }
 
 }  // namespace

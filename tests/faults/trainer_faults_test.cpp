@@ -107,8 +107,7 @@ TEST_F(TrainerStalls, AgainAndAgainAndIsGivenUp) {
   EXPECT_EQ(finished.exit_code, 1) << finished.output;
   EXPECT_EQ(work_.query("a.db", "SELECT status, count(*) FROM trial GROUP BY 1 ORDER BY 1"), "done,3\nfailed,1\n");
   EXPECT_THAT(work_.query("a.db", "SELECT reason FROM trial WHERE status = 'failed'"), HasSubstr("stood still"));
-  expect_sound(work_, "a.db");
-  expect_none_left(work_);
+  expect_ended(work_, "a.db");
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <fstream>
+#include <map>
+#include <sstream>
 #include <thread>
 
 extern char** environ;
@@ -33,6 +35,9 @@ Workspace::Workspace() {
 }
 
 Workspace::~Workspace() {
+  // A test that has failed may have left in the middle.
+  if (!testing::Test::HasFailure() && !wait_until_none_left(std::chrono::seconds(5)))
+    ADD_FAILURE() << "the test left processes behind:" << describe_processes();
   for (const pid_t pid : processes()) ::kill(pid, SIGKILL);
   wait_until_none_left(std::chrono::seconds(5));
   std::error_code ignored;
@@ -115,6 +120,16 @@ std::vector<pid_t> Workspace::processes(const std::string& word) const {
   return found;
 }
 
+std::string Workspace::describe_processes() const {
+  std::string all;
+  for (const pid_t pid : processes()) {
+    std::string line = contents("/proc/" + std::to_string(pid) + "/cmdline");
+    std::ranges::replace(line, '\0', ' ');
+    all += "\n  " + std::to_string(pid) + " " + line.substr(0, 160);
+  }
+  return all;
+}
+
 bool Workspace::wait_until(const std::function<bool()>& condition, std::chrono::milliseconds limit,
                            std::chrono::milliseconds pause) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
@@ -146,28 +161,44 @@ bool Workspace::wait_until_stopped(const std::filesystem::path& once) const {
 }
 
 std::string results_of(const Workspace& workspace, const std::string& db) {
+  // Which tables, and which columns of theirs, the store itself is asked: none can be forgotten.
+  std::istringstream columns(
+      workspace.query(db,
+                      "SELECT m.name, owner.name, c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) owner ON "
+                      "owner.pk = 1 AND owner.name IN ('fit', 'trial') JOIN pragma_table_info(m.name) c ON c.name NOT "
+                      "IN (owner.name, 'wall_s') WHERE m.type = 'table' ORDER BY 1, c.cid"));
+  struct Table {
+    std::string owner, columns;
+  };
+  std::map<std::string, Table> tables;
+  for (std::string line; std::getline(columns, line);) {
+    const std::size_t first = line.find(','), second = line.find(',', first + 1);
+    Table& table = tables[line.substr(0, first)];
+    table.owner = line.substr(first + 1, second - first - 1);
+    table.columns += ", s." + line.substr(second + 1);
+  }
+  EXPECT_GT(tables.size(), 10u) << db;
+  const std::string of_today = "o.id IN (SELECT fit FROM trial_summary)";  // of the experiments' current revisions
   std::string all;
-  for (const char* sql :
-       {"SELECT f.repeat, f.fold, s.step, s.epoch, s.loss, s.lr, s.grad_norm FROM train_step s JOIN fit f ON f.id = "
-        "s.fit "
-        "ORDER BY 1, 2, f.identity, 3",
-        "SELECT t.label, t.repeat, t.fold, s.step, s.total, s.entropy, s.diversity, s.lr, s.grad_norm FROM ttt_step s "
-        "JOIN "
-        "trial_summary t ON t.trial = s.trial ORDER BY 1, 2, 3, 4",
-        "SELECT t.label, t.repeat, t.fold, e.phase, e.step, e.metric, e.value, e.hits, e.total FROM evaluation e JOIN "
-        "trial_summary t ON t.trial = e.trial ORDER BY 1, 2, 3, 4, 5, 6",
-        "SELECT t.label, t.repeat, t.fold, r.phase, r.step, r.layer, r.position, r.l0, r.lprev, r.lafter FROM "
-        "inner_loss r "
-        "JOIN trial_summary t ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6, 7",
-        "SELECT t.label, t.repeat, t.fold, r.stage, r.step, r.layer, r.mean_tanh FROM gate r JOIN trial_summary t "
-        "ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6",
-        "SELECT t.label, t.repeat, t.fold, r.phase, r.step, r.position, r.codebook, r.loss FROM position_loss r "
-        "JOIN trial_summary t ON t.trial = r.trial ORDER BY 1, 2, 3, 4, 5, 6, 7",
-        "SELECT f.repeat, f.fold, s.step, s.parameter_group, s.grad_norm, s.update_norm FROM parameter_group_step s "
-        "JOIN fit f ON f.id = s.fit ORDER BY 1, 2, f.identity, 3, 4",
-        "SELECT label, repeat, fold, status FROM trial_summary ORDER BY 1, 2, 3"})
-    all += workspace.query(db, sql) + "\n";
-  return all;
+  for (const auto& [name, table] : tables) {
+    const std::string rows = " FROM " + name + " s JOIN ";
+    all += name + "\n";
+    all += table.owner == "trial"
+               ? workspace.query(db, "SELECT o.label, o.repeat, o.fold" + table.columns + rows +
+                                         "trial_summary o ON o.trial = s.trial ORDER BY 1, 2, 3" + table.columns)
+               : workspace.query(db, "SELECT o.repeat, o.fold" + table.columns + rows + "fit o ON o.id = s.fit AND " +
+                                         of_today + " ORDER BY 1, 2, o.identity" + table.columns);
+  }
+  all +=
+      "trial\n" + workspace.query(db,
+                                  "SELECT o.label, o.repeat, o.fold, o.status, o.seed, t.rate_scale, t.rate_lowered, "
+                                  "f.identity FROM trial_summary o JOIN trial t ON t.id = o.trial JOIN fit f ON "
+                                  "f.id = o.fit ORDER BY 1, 2, 3");
+  return all + "fit\n" +
+         workspace.query(db,
+                         "SELECT repeat, fold, status, seed, rate_scale, rate_lowered, stopped_nonfinite FROM fit o "
+                         "WHERE " +
+                             of_today + " ORDER BY 1, 2, identity");
 }
 
 }  // namespace tenfold

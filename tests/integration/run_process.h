@@ -18,7 +18,7 @@ struct Finished {
 };
 
 // A folder for one test, removed at its end, with everything that a run leaves behind. Every process started through
-// it carries a mark in its environment, by which survivors are found.
+// it carries a mark in its environment, by which survivors are found: one that outlives the test fails it.
 class Workspace {
  public:
   Workspace();
@@ -44,6 +44,7 @@ class Workspace {
 
   // Live processes of this workspace, by a word of their command line (empty: all). Zombies do not count.
   std::vector<pid_t> processes(const std::string& word = "") const;
+  std::string describe_processes() const;  // a line for each that lives
   // False: it did not come true in time.
   static bool wait_until(const std::function<bool()>& condition,
                          std::chrono::milliseconds limit = std::chrono::seconds(30),
@@ -60,7 +61,8 @@ class Workspace {
   std::vector<std::string> program_;
 };
 
-// All rows that a run leaves, times aside, in one text: equal texts, equal results.
+// All rows that a run leaves, of every table of results and with all columns but times, in one text: equal texts, equal
+// results.
 std::string results_of(const Workspace& workspace, const std::string& db);
 
 }  // namespace tenfold

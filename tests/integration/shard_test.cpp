@@ -60,7 +60,7 @@ TEST_F(ShardRun, MergedPartsAreAnUndisturbedRun) {
   EXPECT_EQ(merged.exit_code, 0) << merged.output;
   EXPECT_THAT(merged.output, AllOf(HasSubstr("24 trials and 4 fits taken from 3 stores"), HasSubstr("24 trials done\n"),
                                    Not(HasSubstr("not among them"))));
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
   ASSERT_EQ(complete("calm.db").exit_code, 0);
   for (const char* same :
        {"SELECT identity, label, position FROM configuration ORDER BY 1",
@@ -86,7 +86,7 @@ TEST_F(ShardRun, MergingAgainChangesNothingAndAMissingPartIsNamed) {
   EXPECT_EQ(both.exit_code, 0) << both.output;
   EXPECT_THAT(both.output,
               AllOf(HasSubstr("12 trials and 2 fits taken"), HasSubstr("12 trials were there already, equal")));
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
   EXPECT_EQ(work_.query("a.db", "SELECT count(*), count(DISTINCT coalesce(fit, -trial)) FROM attempt"), "28,28\n");
 }
 
@@ -102,7 +102,7 @@ TEST_F(ShardRun, APartThatWasStoppedIsFinishedElsewhere) {
   EXPECT_EQ(merged.exit_code, 1) << merged.output;
   EXPECT_THAT(merged.output, HasSubstr("12 trials done, 12 open"));
   EXPECT_EQ(complete("a.db").exit_code, 0);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 TEST_F(ShardRun, WhatDoesNotFitTogetherIsRefusedByName) {
@@ -193,7 +193,7 @@ TEST_F(ShardRun, NothingIsStartedThatCannotReachItsFirstCheckpoint) {
   EXPECT_EQ(work_.query("a.db", "SELECT count(DISTINCT kind) FROM event WHERE kind IN ('held_back', 'drain')"), "2\n");
   work_.unset("TENFOLD_FAKE_STEP_MS");
   EXPECT_EQ(complete("a.db", {"--time-limit", "1000"}).exit_code, 0);
-  EXPECT_EQ(results_of(work_, "a.db"), expected());
+  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 
 #include "experiments/file_text.h"
 #include "experiments/host.h"
-#include "tests/integration/run_process.h"
+#include "tests/faults/oracle.h"
 #include "tests/missing.h"
 #include "tests/slurm/slurm_cluster.h"
 
@@ -26,6 +26,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 constexpr auto kLimit = seconds(240);  // for what takes a few seconds on an idle machine
+constexpr const char* kAskedByUsr2 = "asked by SIGUSR2 to stop at the next step\n";
 constexpr const char* kExperiment = R"(name: fake
 dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
 folds: {kind: stratified, k: 4}
@@ -153,14 +154,14 @@ TEST_F(Slurm, AJobStopsAtItsSignalComesBackAndGoesOn) {
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("a.db", job);
   const std::string log = log_of("a.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
-  EXPECT_EQ(results_of(*work_, "a.db"), expected_);
+  expect_as_undisturbed(*work_, "a.db", expected_);
   EXPECT_THAT(log, AllOf(HasSubstr("USR2: stopping at the next step"), HasSubstr("the run ended with code 75"),
                          HasSubstr("time limit 1 of at most 20"), HasSubstr("restarts: 1"),
                          HasSubstr("the run ended with code 0")));
   EXPECT_EQ(work_->query("a.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
   EXPECT_EQ(work_->query("a.db", "SELECT job, experiment, nodes, slots, time_limit, launcher FROM cluster_job"),
             job + ",fake,1,2,10,mpirun\n");
-  EXPECT_EQ(work_->query("a.db", "PRAGMA integrity_check"), "ok\n");
+  EXPECT_EQ(work_->query("a.db", "SELECT detail FROM event WHERE kind = 'drain'"), kAskedByUsr2);
 }
 
 // A time limit of a minute, which is too short for the work.
@@ -172,7 +173,7 @@ TEST_F(Slurm, SlurmsOwnSignalComesBeforeTheTimeLimit) {
   const std::string log = log_of("h.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
   EXPECT_THAT(log, AllOf(HasSubstr("time limit 1 of at most 20"), HasSubstr("the run ended with code 0")));
-  EXPECT_EQ(results_of(*work_, "h.db"), expected_);
+  expect_as_undisturbed(*work_, "h.db", expected_);
   EXPECT_EQ(work_->query("h.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
@@ -191,7 +192,7 @@ TEST_F(Slurm, TheRealTrainerGoesOnToTheSameBits) {
   const std::string log = log_of("i.db", job, "real");
   ASSERT_TRUE(begun && back && through) << log;
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log;
-  EXPECT_EQ(results_of(*work_, "i.db"), results_of(*work_, "calm-real.db"));
+  expect_as_undisturbed(*work_, "i.db", results_of(*work_, "calm-real.db"));
   EXPECT_EQ(work_->query("i.db", "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
@@ -217,7 +218,7 @@ TEST_F(Slurm, APreemptedJobComesBackUncounted) {
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("c.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("c.db", job);
   EXPECT_FALSE(std::filesystem::exists(work_->file("c.db.jobs/" + job + ".requeues")));
-  EXPECT_EQ(results_of(*work_, "c.db"), expected_);
+  expect_as_undisturbed(*work_, "c.db", expected_);
 }
 
 TEST_F(Slurm, ACancelledJobStaysAway) {
@@ -243,7 +244,7 @@ TEST_F(Slurm, AnArrayComputesPartsThatMergeIntoOne) {
   EXPECT_EQ(property(job + "_2", "Restarts"), "0");
   const Finished merged = work_->tenfold({"merge", "e.db", "e.shard-1-of-2.db", "e.shard-2-of-2.db"});
   EXPECT_EQ(merged.exit_code, 0) << merged.output;
-  EXPECT_EQ(results_of(*work_, "e.db"), expected_);
+  expect_as_undisturbed(*work_, "e.db", expected_);
 }
 
 TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
@@ -251,7 +252,7 @@ TEST_F(Slurm, SrunStartsTheProcessesWhereItIsAskedTo) {
   const std::string job = submit("f.db", {"--slots", "2", "--time", "10", "--launcher", "srun"});
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("f.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("f.db", job);
-  EXPECT_EQ(results_of(*work_, "f.db"), expected_);
+  expect_as_undisturbed(*work_, "f.db", expected_);
   EXPECT_EQ(work_->query("f.db", "SELECT count(DISTINCT rank) FROM attempt"), "2\n");
 }
 
@@ -267,8 +268,9 @@ TEST_P(SlurmPair, SharesAJobThatComesBack) {
   ASSERT_TRUE(comes_back(job)) << log_of(db, job);
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of(db, job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of(db, job);
-  EXPECT_EQ(results_of(*work_, db), expected_);
+  expect_as_undisturbed(*work_, db, expected_);
   EXPECT_EQ(work_->query(db, "SELECT count(DISTINCT host), count(DISTINCT rank) FROM attempt"), "2,4\n");
+  EXPECT_EQ(work_->query(db, "SELECT detail FROM event WHERE kind = 'drain'"), kAskedByUsr2);
   EXPECT_EQ(work_->query(db, "SELECT count(*) > 0 FROM attempt WHERE resumed_from_step > 0"), "1\n");
 }
 
@@ -304,7 +306,7 @@ TEST_F(Slurm, AJobWhoseNodeIsDrainedGoesOnOnAnother) {
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("j.db", job);
   const std::string second = property(job, "NodeList");
   EXPECT_NE(second, first);
-  EXPECT_EQ(results_of(*work_, "j.db"), expected_);
+  expect_as_undisturbed(*work_, "j.db", expected_);
   const auto host_of = [](const std::string& node) { return (node == "far" ? node : host_name()) + "\n"; };
   EXPECT_EQ(work_->query("j.db", "SELECT DISTINCT host FROM attempt WHERE outcome = 'stopped'"), host_of(first));
   EXPECT_EQ(work_->query("j.db", "SELECT DISTINCT host FROM attempt WHERE resumed_from_step > 0"), host_of(second));
@@ -331,7 +333,7 @@ TEST_F(Slurm, TheSitesLinesReachTheTrainers) {
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("k.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("k.db", job);
   EXPECT_EQ(property(job, "Comment"), "from-the-site");
-  EXPECT_EQ(results_of(*work_, "k.db"), expected_);
+  expect_as_undisturbed(*work_, "k.db", expected_);
   std::istringstream seen(file_text(work_->file("seen")).value_or(""));
   int trainers = 0;
   for (std::string line; std::getline(seen, line); ++trainers)
@@ -352,7 +354,7 @@ TEST_F(Slurm, ASignalWhileTheSiteIsSetUpStopsNothingForGood) {
   ASSERT_TRUE(comes_back(job)) << log_of("l.db", job);
   ASSERT_TRUE(until([&] { return ended(job); })) << log_of("l.db", job);
   EXPECT_EQ(property(job, "JobState"), "COMPLETED") << log_of("l.db", job);
-  EXPECT_EQ(results_of(*work_, "l.db"), expected_);
+  expect_as_undisturbed(*work_, "l.db", expected_);
 }
 
 // Tasks of srun that do not know each other would all be a run of their own.
