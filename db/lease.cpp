@@ -137,7 +137,7 @@ fs::path lease_file(const fs::path& db) { return db.string() + ".lease"; }
 
 struct Lease::Impl {
   fs::path db, file;
-  std::string text;
+  std::string text, taken_from;
   double duration_s = kLease_s;
   std::mutex mutex;
   std::condition_variable ends;
@@ -198,6 +198,8 @@ void Lease::confirm() {
                   "); what it had published is kept, and nothing after");
 }
 
+const std::string& Lease::taken_from() const { return impl_->taken_from; }
+
 std::unique_ptr<Lease> Lease::take(const fs::path& db, const std::string& holder, bool same_kernel_is_dead,
                                    const Tell& tell) {
   auto impl = std::make_unique<Impl>();
@@ -218,8 +220,11 @@ std::unique_ptr<Lease> Lease::take(const fs::path& db, const std::string& holder
                                           "; wait for it, end it, or use another store with --db");
     const bool first_look = !watched;
     if (first_look) watched = {*seen, file_system_now_s(impl->file) - seen->touched_s, Clock::now()};
-    if ((same_kernel_is_dead && is_from_here(parsed(seen->text))) || watched->age_s() > impl->duration_s) {
+    const bool known_dead = same_kernel_is_dead && is_from_here(parsed(seen->text));
+    if (known_dead || watched->age_s() > impl->duration_s) {
       take_away(impl->file, *seen);
+      impl->taken_from =
+          describe_holder(seen->text) + (known_dead ? ", which is no more" : ", which had let its lease run out");
       watched.reset();
       continue;
     }

@@ -38,6 +38,8 @@ class Lease {
   // Renews it. Throws LeaseLost when another run has it now, and Error(storage) where that cannot be seen at the
   // moment.
   void confirm();
+  // Whose it was, and why it was taken from them; empty when nobody left one behind.
+  const std::string& taken_from() const;
 
  private:
   struct Impl;

@@ -71,6 +71,8 @@ void RunLock::confirm() const {
   if (lease_) lease_->confirm();
 }
 
+std::string RunLock::taken_from() const { return lease_ ? lease_->taken_from() : ""; }
+
 RunLock& RunLock::operator=(RunLock&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(lease_, other.lease_);

@@ -21,6 +21,7 @@ class RunLock {
                          const Lease::Tell& tell = nullptr);
   // As Lease::confirm(): throws LeaseLost when another host has taken the store over meanwhile.
   void confirm() const;
+  std::string taken_from() const;  // as Lease::taken_from()
   RunLock(RunLock&& other) noexcept = default;
   RunLock& operator=(RunLock&& other) noexcept;
 

@@ -116,7 +116,15 @@ Store::~Store() = default;
 
 Store Store::open(const std::filesystem::path& file) { return Store(std::make_unique<Impl>(file, file)); }
 
-Store Store::open(const StoreHome& home) { return Store(std::make_unique<Impl>(home.db(), home.live())); }
+Store Store::open(const StoreHome& home) {
+  Store store(std::make_unique<Impl>(home.db(), home.live()));
+  if (const std::string from = home.taken_from(); !from.empty()) {
+    store.begin();
+    store.add_event(std::nullopt, "lease_taken", "the store was taken over from " + from);
+    store.commit();
+  }
+  return store;
+}
 
 const std::filesystem::path& Store::file() const { return impl_->db; }
 

@@ -24,6 +24,7 @@ class StoreHome {
   bool is_published() const { return folder_.has_value(); }
   const std::filesystem::path& db() const { return db_; }      // as the user named it
   const std::filesystem::path& live() const { return live_; }  // what is opened for writing
+  std::string taken_from() const { return lock_.taken_from(); }
 
   // What is committed in live() becomes what others read; durable when it returns. Nothing to do on a local file
   // system. Throws Error(storage): it cannot be written, or another host has taken the store over.

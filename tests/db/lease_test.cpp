@@ -51,6 +51,7 @@ TEST_F(LeaseTest, IsGivenBackAndCanBeTakenAgain) {
   EXPECT_FALSE(std::filesystem::exists(file));
   const auto again = Lease::take(db, here, false, nullptr);
   again->confirm();
+  EXPECT_EQ(again->taken_from(), "");
   EXPECT_THAT(lease_holder(db, false).value(), HasSubstr("\"me\""));
 }
 
@@ -68,6 +69,8 @@ TEST_F(LeaseTest, OfADeadHolderIsWaitedForAndTakenOver) {
   const auto lease = Lease::take(db, here, true, [&](const std::string& line) { told += line; });
   EXPECT_THAT(told, AllOf(HasSubstr("last held by pid 12 on host node-7"), HasSubstr("waiting up to")));
   EXPECT_THAT(content(), HasSubstr("\"me\""));
+  EXPECT_EQ(lease->taken_from(),
+            "pid 12 on host node-7 since 2026 (experiment digits), which had let its lease run out");
 }
 
 TEST_F(LeaseTest, ThatHasRunOutIsTakenAtOnce) {

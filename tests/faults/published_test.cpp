@@ -71,6 +71,13 @@ class Published : public testing::Test {
     for (std::string path; std::getline(paths, path);)
       EXPECT_TRUE(std::filesystem::exists(work_.file(db + ".checkpoints") / path)) << path;
   }
+  // In the store, once: whose it was.
+  void expect_taken_over_from(pid_t holder, const std::string& who, const std::string& why) {
+    const std::string told = work_.query("a.db", "SELECT detail FROM event WHERE kind = 'lease_taken'");
+    EXPECT_THAT(told, AllOf(HasSubstr("the store was taken over from pid " + std::to_string(holder) + " on host "),
+                            HasSubstr(who), HasSubstr(why)));
+    EXPECT_EQ(work_.query("a.db", "SELECT count(*) FROM event WHERE kind = 'lease_taken'"), "1\n");
+  }
   void as_host(const std::string& name) {
     work_.start_through({"unshare", "--uts", "sh", "-c", "hostname " + name + " && exec \"$@\"", "sh"});
   }
@@ -98,6 +105,7 @@ TEST_F(Published, AWholeRunLeavesOneFileAndNothingOnTheNode) {
   EXPECT_THAT(finished.output, HasSubstr("results in a.db, copied there every few seconds"));
   expect_as_undisturbed(work_, "a.db", expected());
   expect_none_left(work_);
+  EXPECT_EQ(work_.query("a.db", "SELECT kind FROM event"), "");
   EXPECT_TRUE(std::filesystem::is_empty(node_));
   for (const char* leftover : {"a.db-wal", "a.db-shm", "a.db-journal", "a.db.lease"})
     EXPECT_FALSE(std::filesystem::exists(work_.file(leftover))) << leftover;
@@ -236,6 +244,7 @@ TEST_F(Published, TheLeaseOfADeadHostIsTakenOver) {
   as_host("node-a");
   const pid_t first = work_.start(run("a.db"));
   EXPECT_TRUE(wait_until_published("a.db", "SELECT count(*) > 0 FROM train_step"));
+  const pid_t holder = rank_process(work_, 0);
   kill_everything();
   work_.wait(first);
   EXPECT_TRUE(std::filesystem::exists(work_.file("a.db.lease")));
@@ -244,17 +253,21 @@ TEST_F(Published, TheLeaseOfADeadHostIsTakenOver) {
   const Finished second = work_.tenfold(run("a.db"));
   EXPECT_EQ(second.exit_code, 0) << second.output;
   expect_as_undisturbed(work_, "a.db", expected());
+  expect_taken_over_from(holder, "on host node-a", "which had let its lease run out");
 }
 
 TEST_F(Published, AKilledRunOfTheSameHostHoldsNothing) {
   work_.set("TENFOLD_LEASE_S", "100000");
   const pid_t first = work_.start(run("a.db"));
   EXPECT_TRUE(wait_until_published("a.db", "SELECT count(*) > 0 FROM train_step"));
+  const pid_t holder = rank_process(work_, 0);
   kill_everything();
   work_.wait(first);
   EXPECT_TRUE(std::filesystem::exists(work_.file("a.db.lease")));
   const Finished second = work_.tenfold(run("a.db"));
   EXPECT_EQ(second.exit_code, 0) << second.output;
+  expect_as_undisturbed(work_, "a.db", expected());
+  expect_taken_over_from(holder, "experiment smoke", "which is no more");
 }
 
 // Woken after another run has taken over: it may write nothing any more.
@@ -279,15 +292,15 @@ TEST_F(Published, ARunThatSleptThroughItsLeasePublishesNothing) {
   on_a_fresh_node();
   const Finished second = work_.tenfold(run("a.db"));
   EXPECT_EQ(second.exit_code, 0) << second.output;
-  expect_as_undisturbed(work_, "a.db", expected());
+  expect_store_as_undisturbed(work_, "a.db", expected());
   for (const pid_t trainer : work_.processes("tenfold-trainer")) ::kill(trainer, SIGCONT);
   ::kill(coordinator, SIGCONT);
   EXPECT_EQ(work_.wait(first).exit_code, 6);
   std::ifstream in(work_.file("first"));
   EXPECT_THAT(std::string(std::istreambuf_iterator<char>(in), {}),
               HasSubstr("was taken over, because this run could not renew its lease in time"));
-  expect_none_left(work_);
-  expect_store_as_undisturbed(work_, "a.db", expected());
+  expect_as_undisturbed(work_, "a.db", expected());
+  expect_taken_over_from(coordinator, "on host node-a", "which had let its lease run out");
 }
 
 }  // namespace
