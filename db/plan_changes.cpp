@@ -1,5 +1,6 @@
 #include "db/plan_changes.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <unordered_map>
@@ -29,6 +30,25 @@ std::set<std::string> stored_fingerprints(Connection& connection, std::int64_t e
   return found;
 }
 
+// Also when only the number of folds or repeats is another: the configurations may then be the same.
+std::string change_of_the_file(Connection& connection, std::int64_t experiment, std::int64_t revision, const Plan& plan,
+                               const std::vector<std::string>& identities) {
+  Statement select(connection, "SELECT identity FROM configuration WHERE experiment = ?1 AND revision = ?2");
+  select.bind(1, experiment).bind(2, revision);
+  std::set<std::string> before;
+  while (select.next()) before.insert(select.text(0));
+  Statement count(connection, "SELECT count(*) FROM trial WHERE experiment = ?1 AND revision = ?2");
+  count.bind(1, experiment).bind(2, revision).next();
+  const std::set<std::string> now(identities.begin(), identities.end());
+  const auto missing_in = [](const std::set<std::string>& some, const std::set<std::string>& others) {
+    return std::to_string(
+        std::ranges::count_if(some, [&](const std::string& identity) { return !others.contains(identity); }));
+  };
+  return "the experiment's file or settings have changed: configurations that are new: " + missing_in(now, before) +
+         ", that no longer run: " + missing_in(before, now) + "; trials: " + std::to_string(plan.trials.size()) +
+         ", before: " + std::to_string(count.integer(0)) + "; earlier results are kept";
+}
+
 }  // namespace
 
 // A configuration is known by its first trial, whose identity covers everything that its results depend on.
@@ -43,9 +63,9 @@ std::vector<std::string> configuration_identities(const Experiment& experiment, 
   return identities;
 }
 
-std::vector<std::string> hidden_changes(Connection& connection, std::int64_t experiment, std::int64_t revision,
-                                        const Experiment& file, const Plan& plan,
-                                        const std::vector<std::string>& identities) {
+std::vector<PlanChange> plan_changes(Connection& connection, std::int64_t experiment, std::int64_t revision,
+                                     const Experiment& file, const Plan& plan,
+                                     const std::vector<std::string>& identities) {
   std::unordered_map<std::string, std::string> stored;  // all values -> identity
   Statement select(connection,
                    "SELECT specification, identity FROM configuration WHERE experiment = ?1 AND revision = ?2 AND "
@@ -57,15 +77,17 @@ std::vector<std::string> hidden_changes(Connection& connection, std::int64_t exp
     const auto same = stored.find(to_json(file.resolve(i)).dump());
     other_results = same != stored.end() && same->second != identities[i];
   }
-  if (!other_results) return {};
+  if (!other_results) return {{change_of_the_file(connection, experiment, revision, plan, identities)}};
   const std::set<std::string> before = stored_fingerprints(connection, experiment, revision);
   std::set<std::string> now;
   for (const DatasetSummary& data : plan.datasets) now.insert(data.fingerprint.hex());
   if (before != now)
-    return {"the data have changed since the last run (fingerprint " + short_names(before) + " became " +
-            short_names(now) + "); results on the earlier data are kept, and not mixed with the new ones"};
-  return {"this tenfold computes other results than the one that ran before (results version " +
-          std::to_string(kResultsVersion) + "); the earlier results are kept, and not mixed with the new ones"};
+    return {{"the data have changed since the last run (fingerprint " + short_names(before) + " became " +
+                 short_names(now) + "); results on the earlier data are kept, and not mixed with the new ones",
+             true}};
+  return {{"this tenfold computes other results than the one that ran before (results version " +
+               std::to_string(kResultsVersion) + "); the earlier results are kept, and not mixed with the new ones",
+           true}};
 }
 
 }  // namespace tenfold

@@ -102,8 +102,7 @@ RegisteredPlan Registration::run() {
   load_known();
   if (!result_.existed || changed()) {
     if (result_.existed)
-      result_.hidden_changes =
-          hidden_changes(db_, result_.experiment, result_.revision, experiment_, plan_, identities_);
+      result_.changes = plan_changes(db_, result_.experiment, result_.revision, experiment_, plan_, identities_);
     ++result_.revision;
     db_.execute("UPDATE experiment SET revision = " + std::to_string(result_.revision) +
                 " WHERE id = " + std::to_string(result_.experiment));
@@ -388,7 +387,7 @@ RegisteredPlan Store::register_plan(const Experiment& experiment, const Plan& pl
   try {
     RegisteredPlan registered = Registration(*impl_, experiment, plan, parameters, identities).run();
     impl_->load_rates(registered);
-    for (const std::string& change : registered.hidden_changes) add_event(std::nullopt, "experiment_changed", change);
+    for (const PlanChange& change : registered.changes) add_event(std::nullopt, "experiment_changed", change.what);
     commit();
     return registered;
   } catch (...) {

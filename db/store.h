@@ -50,13 +50,19 @@ struct UnitState {
   LoweredRate rate;                           // what it ended with where it is done; none where it begins anew
 };
 
+// Why a plan asks for other trials than the store's last revision of the experiment.
+struct PlanChange {
+  std::string what;     // a sentence without its full stop
+  bool hidden = false;  // the file does not show it: other data, another program
+};
+
 struct RegisteredPlan {
   RowId experiment = 0;
   std::int64_t revision = 0;  // raised when the file's configurations change
   bool existed = false;       // the experiment was in the store before
   std::int64_t new_configurations = 0;
   std::int64_t retired_configurations = 0;  // of earlier revisions, kept but no longer run
-  std::vector<std::string> hidden_changes;  // what the file does not show: other data, another program
+  std::vector<PlanChange> changes;          // since the last run
   std::int64_t fits_apart = 0;              // new ones, because those there went another way (db/nonfinite_fits.h)
   std::vector<UnitState> fits;              // as Plan::fits
   std::vector<UnitState> trials;            // as Plan::trials

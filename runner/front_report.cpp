@@ -69,8 +69,8 @@ std::string describe_start(const PreparedExperiment& prepared, const RegisteredP
   if (!registered.existed) return text;
   const std::int64_t done = with_status(registered.trials, TrialStatus::done);
   const std::int64_t failed = with_status(registered.trials, TrialStatus::failed);
-  for (const std::string& change : registered.hidden_changes)
-    text += static_cast<char>(std::toupper(static_cast<unsigned char>(change[0]))) + change.substr(1) + ".\n";
+  for (const auto& [what, hidden] : registered.changes)
+    if (hidden) text += static_cast<char>(std::toupper(static_cast<unsigned char>(what[0]))) + what.substr(1) + ".\n";
   if (registered.new_configurations > 0 || registered.retired_configurations > 0) {
     text += "The experiment has changed: " + count(registered.new_configurations, "configuration") +
             (registered.new_configurations == 1 ? " is" : " are") + " new";
