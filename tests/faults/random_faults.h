@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 #include "tests/faults/fault_run.h"
@@ -18,10 +20,12 @@ std::string to_string(Victim victim);
 class RandomFaults : public FaultRun {
  public:
   struct Counts {
-    int strikes = 0, through = 0, drained = 0;  // of all; runs that were done nevertheless; that said preempted
-    int stores = 0, resumed = 0;                // finished; attempts in them that went on from a step after 0
-    double longest_end_s = 0;                   // from a strike that ends the run to the end of its last process
-    double longest_drain_s = 0;                 // from a signal to the end of the run that it stopped
+    int strikes = 0, through = 0;       // of all; runs that were done nevertheless
+    int drained = 0, before_begun = 0;  // stopped in order, as the store tells; stopped before they had begun
+    int stores = 0, resumed = 0;        // finished; attempts in them that went on from a step after 0
+    int cut_short = 0;                  // attempts in them that the end of their run ended
+    double longest_end_s = 0;           // from a strike that ends the run to the end of its last process
+    double longest_drain_s = 0;         // from a signal to the end of the run that it stopped
     std::map<std::string, int> by_kind;
   };
 
@@ -29,7 +33,8 @@ class RandomFaults : public FaultRun {
   // SIGKILL. A front or everything killed leaves nothing behind; a coordinator or mpirun neither, and the front says
   // what to do; a worker or trainer costs attempts only.
   void kill_at_random(Victim victim);
-  // A signal that asks to stop, to the front or to mpirun: drained with a checkpoint of what was computed, within 10 s.
+  // A signal that asks to stop, to the front or to mpirun: drained with a checkpoint of what was computed, within 10 s,
+  // and the store tells of the signal. Only where nothing has been begun yet may the run just end.
   void ask_to_stop_at_random(Victim front_or_mpirun, int signal);
   // SIGINT, and soon again, before or after the run has ended of the first: it ends at once.
   void insist_on_stopping_at_random();
@@ -38,6 +43,13 @@ class RandomFaults : public FaultRun {
   const Counts& counts() const { return counts_; }
 
  private:
+  // What the store has of the runs so far; none where there is no store yet.
+  struct Told {
+    std::int64_t last_attempt = 0, drains = 0;
+  };
+  Told told() const;
+  void expect_drained(const Told& before, const std::string& asked_by);
+
   std::string db() const { return "store-" + std::to_string(counts_.stores) + ".db"; }
   pid_t start_and_wait();
   std::vector<pid_t> await_victims(Victim victim, pid_t front);
@@ -47,6 +59,7 @@ class RandomFaults : public FaultRun {
   void store_is_finished();
 
   Counts counts_;
+  std::set<std::int64_t> cut_short_;  // attempts of the present store that runs left open
 };
 
 }  // namespace tenfold
