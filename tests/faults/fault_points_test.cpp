@@ -26,8 +26,16 @@ class FaultPoints : public FaultRun, public testing::WithParamInterface<const ch
       EXPECT_EQ(finished.exit_code, exit_code) << finished.output;
       expect_none_left(work_);
       if (exit_code != 0) {
-        if (std::filesystem::exists(work_.file(db))) expect_sound(work_, db);
+        std::string under_way = "0\n";
+        if (std::filesystem::exists(work_.file(db))) {
+          expect_sound(work_, db);
+          under_way = work_.query(db, "SELECT count(*) FROM attempt WHERE outcome = 'running'");
+        }
         finish(db);
+        runs_lost_ += under_way != "0\n";
+        EXPECT_EQ(
+            work_.query(db, "SELECT detail FROM event WHERE kind = 'run_lost'"),
+            under_way == "0\n" ? "" : "the run before this one ended without a word; attempts under way: " + under_way);
       } else {
         expect_as_undisturbed(work_, db, expected());
         EXPECT_THAT(work_.query(db,
@@ -37,6 +45,8 @@ class FaultPoints : public FaultRun, public testing::WithParamInterface<const ch
       }
     }
   }
+  int runs_lost_ = 0;  // while they computed
+
   int killed_front() const { return std::string(GetParam()) == "kill" ? 128 + 9 : 128 + 6; }
 };
 
@@ -44,6 +54,7 @@ TEST_P(FaultPoints, OfTheFront) { strike({"commit:1", "committed:1"}, killed_fro
 
 TEST_P(FaultPoints, OfTheCoordinator) {
   strike({"commit:4", "committed:5", "delete:2", "dispatch:2", "dispatched:3", "finish:1"}, 5);
+  EXPECT_GT(runs_lost_, 0);
 }
 
 TEST_P(FaultPoints, OfTheWorker) { strike({"mpi:1", "start:2", "relay:3"}, 0); }
