@@ -201,6 +201,40 @@ class CommandLine(unittest.TestCase):
         self.assertTrue(self.fails("plan", "study/what.yaml", "--set", "ttt.parameters=norms").startswith(
             "tenfold: --set ttt.parameters=norms: ttt.parameters: 'norms' selects no parameter"))
 
+    def test_hostile_data_are_named_before_anything_starts(self):
+        corpus = SOURCE / "tests/fuzz/corpus"
+
+        def cut(name):
+            whole = (corpus / name).read_bytes()
+            return whole[:len(whole) * 6 // 10]
+
+        labels = (corpus / "idx/sound_labels.idx").read_bytes()
+        (self.here / "labels").write_bytes(labels)
+        (self.here / "sounds").mkdir()
+        recurrent = "model: {kind: gru, units: 4}"
+        language = "folds: {kind: kfold, k: 2}\nmodel: {kind: transformer_lm, layers: 1, width: 8, heads: 1}"
+        cases = [  # name, bytes, more of the dataset, more of the file, what is said of it
+            ("cut.npz", cut("npz/sound.npz"), "kind: npz", "", "cut off"),
+            ("cut.npy", cut("npy/sound_columns.npy"), "kind: npy, labels: labels", "", "ends inside its header"),
+            ("cut.idx", cut("idx/sound_images.idx"), "kind: idx, labels: labels", "", "has 3 bytes of data where"),
+            ("cut.idx.gz", cut("idx/sound_images.idx.gz"), "kind: idx, labels: labels", "", "cut off"),
+            ("cut.csv.gz", cut("csv/sound.csv.gz"), "kind: csv, label_column: y", "", "cut off"),
+            ("short.csv", b"a,b,y\n1,2,0\n1,2\n", "kind: csv, label_column: y", "", "short.csv:3: "),
+            ("cut.h5", cut("hdf5/sound_packed.h5"), "kind: hdf5", recurrent, "damaged"),
+            ("breaks.h5", (corpus / "hdf5/breaks_the_library.h5").read_bytes(), "kind: hdf5", recurrent, "is not a number"),
+            ("huge.mat", (corpus / "mat/eight_gigabytes.mat").read_bytes(), "kind: mat", recurrent, "damaged"),
+            ("sounds/0_a_0.wav", cut("wav/sound_16.wav"), "kind: wav", recurrent, "is cut off"),
+            ("cut_tokens.npy", cut("tokens/sound_u4.npy"), "kind: tokens, sequence_length: 4", language, "ends inside its header"),
+        ]
+        for name, content, dataset, more, said in cases:
+            with self.subTest(name):
+                (self.here / name).write_bytes(content)
+                (self.here / "x.yaml").write_text(f"dataset: {{{dataset}, path: {name.split('/')[0]}}}\nttt: {{batch_size: 4}}\n{more}\n")
+                for command in ["plan", "run"]:
+                    error = self.fails(command, "x.yaml", code=3)
+                    self.assertIn(name, error)
+                    self.assertIn(said, error)
+
     def test_mistakes_in_a_file_are_listed_with_their_places(self):
         file = self.here / "wrong.yaml"
         file.write_text(SMOKE.read_text().replace("epochs: 4", "epoks: 4").replace("k: 2", "k: two"))
