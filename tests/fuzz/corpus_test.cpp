@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <sys/time.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -12,6 +13,12 @@
 // lose some bytes of their own over damaged files.
 extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
 extern "C" const char* __lsan_default_suppressions() { return "leak:libhdf5\nleak:libmatio\n"; }
+
+// ASan has found something: it may take its time to tell, of which readers in a process of their own have little.
+extern "C" void __asan_on_error() {
+  const itimerval none = {};
+  ::setitimer(ITIMER_PROF, &none, nullptr);
+}
 
 // Every input that is kept is read again, in whatever build this is: sound ones, and those that once were a finding.
 namespace tenfold::fuzz {

@@ -6,6 +6,7 @@
 
 #include <climits>
 #include <cstdlib>
+#include <sstream>
 #include <string>
 #include <thread>
 
@@ -22,6 +23,11 @@ void err(const std::string& kind) {
     kept = new int(1);
     delete kept;
     shared = *kept;  // NOLINT: what the sanitizer is to find
+  } else if (kind == "library") {
+    const std::streamsize more = 64 + (shared & 1);
+    kept = new int(1);
+    std::ostringstream text;
+    text.write(reinterpret_cast<const char*>(kept), more);  // copied by code of libstdc++
   } else if (kind == "undefined") {
     shared = shared + 1;
   } else if (kind == "wild") {
