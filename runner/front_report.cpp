@@ -71,7 +71,7 @@ std::string describe_start(const PreparedExperiment& prepared, const RegisteredP
   const std::int64_t failed = with_status(registered.trials, TrialStatus::failed);
   for (const auto& [what, hidden] : registered.changes)
     if (hidden) text += static_cast<char>(std::toupper(static_cast<unsigned char>(what[0]))) + what.substr(1) + ".\n";
-  if (registered.new_configurations > 0 || registered.retired_configurations > 0) {
+  if (!registered.changes.empty()) {
     text += "The experiment has changed: " + count(registered.new_configurations, "configuration") +
             (registered.new_configurations == 1 ? " is" : " are") + " new";
     if (registered.retired_configurations > 0)

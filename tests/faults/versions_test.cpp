@@ -84,10 +84,14 @@ TEST_F(Versions, AChangedFileIsToldAndNotMixed) {
   std::string text = kExperiment;
   text.replace(text.find("epochs: 4"), 9, "epochs: 5");
   work_.write("x.yaml", text);
+  work_.set("TENFOLD_FAULT", "kill@dispatch:1");
+  const Finished killed = work_.tenfold(run("a.db"));
+  work_.unset("TENFOLD_FAULT");
+  EXPECT_THAT(killed.output, AllOf(HasSubstr("The experiment has changed: 2 configurations are new, 2 of earlier"),
+                                   Not(HasSubstr("data have changed"))));
   const Finished again = work_.tenfold(run("a.db"));
   EXPECT_EQ(again.exit_code, 0) << again.output;
-  EXPECT_THAT(again.output, AllOf(HasSubstr("The experiment has changed: 2 configurations are new, 2 of earlier"),
-                                  Not(HasSubstr("data have changed"))));
+  EXPECT_THAT(again.output, HasSubstr("Going on: 0 of 4 trials done already")) << "it has not changed again";
   const char* const told =
       "\"the experiment's file or settings have changed: configurations that are new: 2, that no longer run: 2; "
       "trials: "
