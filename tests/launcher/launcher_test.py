@@ -69,7 +69,6 @@ Output:
 [ RUN      ] Gpu.Adds
 /s/tests/trainer/gpu.h:24: Skipped
 no GPU on this machine
-
 [  SKIPPED ] Gpu.Adds (0 ms)
 [ RUN      ] Gpu.Works
 [       OK ] Gpu.Works (0 ms)
