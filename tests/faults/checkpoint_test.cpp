@@ -199,7 +199,7 @@ TEST(LostFit, ThatFailsForGoodTakesNoTrialWithItThatIsUnderWay) {
   ASSERT_EQ(work.tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "4"}).exit_code, 0);
 
   for (const auto& [name, value] :
-       {std::pair{"STEP_MS", "150"}, {"FAIL", "0"}, {"FAIL_STAGE", "fit"}, {"NO_RETRY", "1"}})
+       {std::pair{"STEP_MS", "60"}, {"FAIL", "0"}, {"FAIL_STAGE", "fit"}, {"NO_RETRY", "1"}})
     work.set(std::string("TENFOLD_FAKE_") + name, value);
   work.set("TENFOLD_FAKE_FAIL_IF", work.file("fail").string());
   const pid_t pid = work.start(run);

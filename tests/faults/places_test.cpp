@@ -61,7 +61,7 @@ TEST_F(Places, GoesOnAfterAllOfItStoodStill) {
   std::vector<pid_t> all = work_.processes();
   EXPECT_GE(all.size(), 7U) << "front, mpirun, three ranks, two trainers";
   for (const pid_t pid : all) ::kill(pid, SIGSTOP);
-  sleep_s(10);
+  sleep_s(7);
   std::shuffle(all.begin(), all.end(), random_);
   for (const pid_t pid : all) ::kill(pid, SIGCONT);
   const Finished finished = work_.wait(front);
