@@ -12,12 +12,12 @@
 #include <cstdlib>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <thread>
 
 #include "db/text_table.h"
 #include "experiments/error.h"
 #include "experiments/host.h"
+#include "experiments/random_name.h"
 #include "experiments/storage_advice.h"
 #include "experiments/unique_fd.h"
 
@@ -63,13 +63,6 @@ std::optional<Seen> look(const fs::path& file) {
   if (size < 0 || ::fstat(fd.get(), &info) != 0)
     throw storage_error(file, "the lease of the store cannot be read", errno);
   return Seen{std::string(text, static_cast<std::size_t>(size)), seconds_of(info)};
-}
-
-std::string random_name() {
-  std::random_device device;
-  char text[24];
-  std::snprintf(text, sizeof text, "%08x%08x", device(), device());
-  return text;
 }
 
 // False: there is one already.

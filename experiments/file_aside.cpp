@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
-#include <random>
+#include <string>
 
 #include "experiments/error.h"
 #include "experiments/fault_point.h"
+#include "experiments/random_name.h"
 #include "experiments/storage_advice.h"
 
 namespace tenfold {
@@ -30,11 +30,7 @@ void sync_folder_of(const std::filesystem::path& file) {
 }
 
 FileAside::FileAside(const std::filesystem::path& target) : target_(target), aside_(target) {
-  // Other threads, and processes of other hosts and containers with the same number, may write the same target.
-  std::random_device random;
-  char name[32];
-  std::snprintf(name, sizeof name, ".tmp.%08x%08x", random(), random());
-  aside_ += name;
+  aside_ += ".tmp." + random_name();  // others may write the same target
   fd_ = UniqueFd(::open(aside_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!fd_) fail(target_, "cannot be written");
 }

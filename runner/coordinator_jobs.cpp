@@ -1,23 +1,14 @@
 #include "runner/coordinator_jobs.h"
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "experiments/error.h"
+#include "experiments/random_name.h"
 
 namespace tenfold {
 namespace {
 
 constexpr std::size_t kKeptSpecifications = 64;
-
-// Not the time of day: a clock that is set back would give out a name again, and with it the names of files.
-std::string run_name() {
-  std::random_device random;
-  char text[32];
-  std::snprintf(text, sizeof text, "%08x%04x", random(), random() & 0xffffu);
-  return text;
-}
 
 }  // namespace
 
@@ -27,7 +18,7 @@ JobBuilder::JobBuilder(const Experiment& experiment, const Plan& plan, const Che
       plan_(plan),
       checkpoints_(checkpoints),
       cache_folder_(std::move(cache_folder)),
-      run_(run_name()),
+      run_(random_name().substr(0, 12)),
       empty_(empty) {}
 
 const std::string& JobBuilder::specification(std::int32_t configuration) {
