@@ -128,8 +128,7 @@ void Coordinator::tick(Clock::time_point now) {
   if (now - last_tick_ < kTick) return;
   last_tick_ = now;
   if (const auto frozen = frozen_.take(now); frozen > Clock::duration::zero()) forgive(frozen);
-  const std::string asked_by = front_.drain_requested();  // also while draining: see beat()
-  if (!draining_ && !asked_by.empty()) begin_drain("asked by " + asked_by + " to stop at the next step");
+  drain_when_asked();
   drain_when_all_is_held_back();
   if (front_.gone()) throw Error(ErrorKind::communication, "the front process is gone");
 
@@ -208,6 +207,12 @@ void Coordinator::lose_worker(int rank, const std::string& reason) {
   if (!any_left && !finished())
     throw Error(ErrorKind::communication, "no worker is left; " + last_loss_ +
                                               ". Everything so far is kept: run the same command again to go on");
+}
+
+// Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are stuck.
+void Coordinator::drain_when_asked() {
+  const std::string asked_by = front_.drain_requested();
+  if (!asked_by.empty() && !draining_ && !dismissed_) begin_drain("asked by " + asked_by + " to stop at the next step");
 }
 
 void Coordinator::begin_drain(const std::string& why) {

@@ -28,8 +28,8 @@ namespace tenfold {
 struct CoordinatorSettings {
   std::filesystem::path checkpoint_folder;  // absolute
   bool gpu = false;
-  bool one_numbering =
-      false;  // cuda:1 is the same GPU for all workers of a host: we started them, no cluster's binding
+  // cuda:1 is the same GPU for all workers of a host: we started them, no cluster's binding.
+  bool one_numbering = false;
   bool empty_trials = false;
   double peer_silence_s = 20;
   double drain_limit_s = 10;
@@ -90,6 +90,7 @@ class Coordinator {
   void watch_peers(Clock::time_point now);
   void forgive(Clock::duration silence);  // of everybody: it was our doing, or all of us were stopped
   void lose_worker(int rank, const std::string& reason);
+  void drain_when_asked();
   void begin_drain(const std::string& why);
   void end_drain();
   void report_progress(Clock::time_point now);
@@ -165,6 +166,7 @@ class Coordinator {
   void unit_failed(std::int32_t unit, const std::string& reason);
   void fail_trials_of(std::int32_t fit, const std::string& reason);
   void fail_trial_of(std::int32_t fit, std::int32_t trial);
+  void begin_attempt(Member& member, AttemptStart start);
   void fail_unstarted(std::int32_t unit, const std::string& reason);
   void trial_over(std::int32_t trial);
   void end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,

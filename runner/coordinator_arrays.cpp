@@ -115,21 +115,14 @@ void Coordinator::started(int rank, std::uint64_t number, const std::string& pay
   array.started_at = Clock::now();
   const Peer& peer = peers_[static_cast<std::size_t>(array.leader())];
   for (Member& member : array.members) {
-    Unit& u = unit(member.unit);
-    member.attempt = next_attempt_++;
     AttemptStart start;
-    start.kind = kind(member.unit);
-    start.unit = u.id;
-    start.number = ++u.attempts;
     start.rank = array.leader();
     start.host = peer.introduction.host;
     start.pid = peer.trainer_pid;
     start.device = device_of(array);
     start.slot = peer.introduction.slot;
     start.log = peer.introduction.log;
-    start.resumed_from_step = member.resumed_from_step;
-    if (prepared_.experiment.base().on_nonfinite.policy == "lower_rate") start.rate = u.rate;
-    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+    begin_attempt(member, std::move(start));
   }
 }
 

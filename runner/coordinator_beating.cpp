@@ -31,10 +31,7 @@ void Coordinator::beat() {
   // Storage that is gone for good may block its reader for ever; then we show no life, and are ended as one that hangs.
   if (draining_ && Clock::now() - drain_began_ > kPatience) return;
   if (watch_) watch_->turn();
-  // Asked also while draining: mpirun sends its signal more than once, and one that nobody takes means that we are
-  // stuck.
-  const std::string asked_by = front_.drain_requested();
-  if (!asked_by.empty() && !draining_ && !dismissed_) begin_drain("asked by " + asked_by + " to stop at the next step");
+  drain_when_asked();
   give_signs_of_life(Clock::now());
   port_.progress();
 }

@@ -73,21 +73,25 @@ void Coordinator::trial_over(std::int32_t trial) {
   if (--open_trials_[static_cast<std::size_t>(fit)] == 0) unit(fit).checkpoints = {};
 }
 
+// `start` says by whom; empty: by nobody.
+void Coordinator::begin_attempt(Member& member, AttemptStart start) {
+  Unit& u = unit(member.unit);
+  member.attempt = next_attempt_++;
+  start.kind = kind(member.unit);
+  start.unit = u.id;
+  start.number = ++u.attempts;
+  start.resumed_from_step = member.resumed_from_step;
+  if (prepared_.experiment.base().on_nonfinite.policy == "lower_rate") start.rate = u.rate;
+  writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+}
+
 void Coordinator::end_attempt(Member& member, TrialStatus outcome, TrialStatus unit_status, const std::string& reason,
                               const MemberOutcome& measured, std::optional<LoweredRate> rate) {
   member.over = true;
   if (member.attempt == 0) {
     if (unit_status != TrialStatus::failed) return;  // it never started: there is nothing to end
     // What fails before it could begin has an attempt nevertheless: that is where a reason is looked for.
-    Unit& u = unit(member.unit);
-    member.attempt = next_attempt_++;
-    AttemptStart start;
-    start.kind = kind(member.unit);
-    start.unit = u.id;
-    start.number = ++u.attempts;
-    start.resumed_from_step = member.resumed_from_step;
-    if (prepared_.experiment.base().on_nonfinite.policy == "lower_rate") start.rate = u.rate;
-    writer_.submit(BeginAttempt{member.attempt, std::move(start)});
+    begin_attempt(member, {});
   }
   AttemptEnd end;
   end.attempt = static_cast<RowId>(member.attempt);
