@@ -14,7 +14,7 @@
 
 #include "db/sqlite.h"
 #include "experiments/hash.h"
-#include "tests/faults/oracle.h"
+#include "tests/faults/fault_run.h"
 
 namespace tenfold {
 namespace {
@@ -23,18 +23,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::AllOf;
 using testing::HasSubstr;
-
-// Two folds, and arrays of one: each fold has several trials under way at once.
-constexpr const char* kOneFoldOften = R"(name: lost
-dataset: {kind: synthetic, samples: 240, features: 8, classes: 3}
-folds: {kind: stratified, k: 2}
-model: {kind: mlp, hidden: [16]}
-train: {epochs: 4, batch_size: 16}
-ttt: {method: entropy_diversity, steps: 5, batch_size: 32}
-metrics: [accuracy]
-sweep: {ttt.lr: [1e-4, 1e-3, 1e-2], ttt.parameters: [norm, all]}
-resources: {device: cpu, max_array: 1}
-)";
 
 enum class Harm { truncated, flipped, missing, other_version };
 
@@ -190,19 +178,34 @@ TEST_F(Checkpoints, TrainedParametersThatAreDamagedMeanwhileAreComputedAgain) {
   expect_as_undisturbed(work_, "a.db", expected());
 }
 
+// The same, found when a trainer has died.
+TEST_F(Checkpoints, TrainedParametersThatAreGoneWhenATrainerDiesAreComputedAgain) {
+  start_and_sleep("adapt");
+  for (const std::string& file : files("fit IS NOT NULL")) harm(file, Harm::missing);
+  for (const pid_t pid : work_.processes("tenfold-trainer")) ::kill(pid, SIGKILL);
+  const Finished finished = work_.wait(run_);
+  EXPECT_EQ(finished.exit_code, 0) << finished.output;
+  EXPECT_THAT(events("fit_reopened"), HasSubstr("is computed again"));
+  expect_as_undisturbed(work_, "a.db", expected());
+}
+
 // A trial under way has the parameters in memory: it ends well, and whatever waits for the fit fails with it.
 TEST(LostFit, ThatFailsForGoodTakesNoTrialWithItThatIsUnderWay) {
   Workspace work;
   work.use_fake_trainer();
-  work.write("x.yaml", kOneFoldOften);
-  const std::vector<std::string> run{"run", "x.yaml", "--db", "a.db", "--slots", "4"};
-  ASSERT_EQ(work.tenfold({"run", "x.yaml", "--db", "calm.db", "--slots", "4"}).exit_code, 0);
+  work.write("x.yaml", kFake);
+  // Two folds, and arrays of one: each fold has several trials under way at once.
+  const auto run = [](const std::string& db) {
+    return std::vector<std::string>{"run", "x.yaml", "--db",      db,      "--slots",
+                                    "4",   "--set",  "folds.k=2", "--set", "resources.max_array=1"};
+  };
+  ASSERT_EQ(work.tenfold(run("calm.db")).exit_code, 0);
 
   for (const auto& [name, value] :
        {std::pair{"STEP_MS", "60"}, {"FAIL", "0"}, {"FAIL_STAGE", "fit"}, {"NO_RETRY", "1"}})
     work.set(std::string("TENFOLD_FAKE_") + name, value);
   work.set("TENFOLD_FAKE_FAIL_IF", work.file("fail").string());
-  const pid_t pid = work.start(run);
+  const pid_t pid = work.start(run("a.db"));
   const std::string of_fold_0 =
       "FROM attempt a JOIN trial t ON t.id = a.trial WHERE a.outcome = 'running' AND t.fold = 0";
   ASSERT_TRUE(work.wait_until([&] { return work.holds("a.db", "SELECT count(*) >= 2 " + of_fold_0); }, seconds(100)));
@@ -229,19 +232,8 @@ TEST(LostFit, ThatFailsForGoodTakesNoTrialWithItThatIsUnderWay) {
       "");
 
   for (const char* name : {"STEP_MS", "FAIL", "FAIL_IF"}) work.unset(std::string("TENFOLD_FAKE_") + name);
-  EXPECT_EQ(work.tenfold(run).exit_code, 0);
+  EXPECT_EQ(work.tenfold(run("a.db")).exit_code, 0);
   expect_as_undisturbed(work, "a.db", results_of(work, "calm.db"));
-}
-
-// The same, found when a trainer has died.
-TEST_F(Checkpoints, TrainedParametersThatAreGoneWhenATrainerDiesAreComputedAgain) {
-  start_and_sleep("adapt");
-  for (const std::string& file : files("fit IS NOT NULL")) harm(file, Harm::missing);
-  for (const pid_t pid : work_.processes("tenfold-trainer")) ::kill(pid, SIGKILL);
-  const Finished finished = work_.wait(run_);
-  EXPECT_EQ(finished.exit_code, 0) << finished.output;
-  EXPECT_THAT(events("fit_reopened"), HasSubstr("is computed again"));
-  expect_as_undisturbed(work_, "a.db", expected());
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
 #include "tests/faults/oracle.h"
-#include "experiments/file_text.h"
 
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
 #include <algorithm>
 #include <span>
+
+#include "experiments/file_text.h"
 
 namespace tenfold {
 namespace {
